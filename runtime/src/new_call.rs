@@ -14,7 +14,7 @@ use callosum_proto::Call;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 
-use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::error::{CallError, NotSent};
 use crate::loan::Loan;
 use crate::lock::guard_call;
 use crate::peer::{self, Answered, PendingCall};
@@ -96,12 +96,7 @@ impl Future for PendingReply {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answered> {
         let this = self.get_mut();
         let reply = match this.call.as_mut().expect("a response is not polled after completion") {
-            Ok(pending) => {
-                let reply = task::ready!(Pin::new(&mut pending.reply).poll(cx));
-                pending.ended = true;
-                // A driver that is dropped settles every call first; this is a driver that panicked.
-                reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
-            }
+            Ok(pending) => task::ready!(pending.poll_outcome(cx)),
             Err(_) => match this.call.take() {
                 Some(Err(error)) => Err(error),
                 _ => unreachable!("it was an error"),

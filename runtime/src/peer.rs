@@ -10,8 +10,8 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use effects::{Answered, Effect};
+pub(crate) use effects::Effect;
 pub use handle::Peer;
 pub use info::{PeerId, PeerInfo};
-pub(crate) use pending::{PendingCall, open};
+pub(crate) use pending::{Answered, PendingCall, open};
 pub(crate) use shared::{PeerShared, Unsettled};

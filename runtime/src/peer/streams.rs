@@ -90,20 +90,18 @@ impl PeerState {
         metadata: Metadata,
         effects: &mut Effects,
     ) {
-        if let Some(waiter) = self.waiting.remove(&call) {
+        self.count_call(matches!(outcome, Outcome::Result(_) | Outcome::Complete));
+        if let Some(slot) = self.waiting.remove(&call) {
             let result = match outcome {
                 Outcome::Result(body) => Ok((body, metadata)),
                 other => Err(self.failure(other)),
             };
-            effects.push(Effect::Complete(waiter, result));
+            effects.extend(slot.put(result).map(Effect::Ended));
             return;
         }
         let id = StreamId::Call(call);
-        let Some(shared) = self.streams.get(&id) else {
-            // The caller dropped the call after its end, and has not counted it.
-            let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
-            return effects.push(Effect::Ended { well });
-        };
+        // Otherwise the caller dropped the call after its end.
+        let Some(shared) = self.streams.get(&id) else { return };
         let mut begun = Wakers::default();
         let result = match outcome {
             Outcome::Result(body) => {
@@ -114,12 +112,11 @@ impl PeerState {
             Outcome::Complete => Ok(()),
             other => Err(self.failure(other)),
         };
-        effects.push(Effect::Ended { well: result.is_ok() });
         let ended = shared.end(result);
         if shared.is_left_to_layers() {
             self.streams.remove(&id);
         }
-        effects.extend(begun.into_iter().chain(ended).map(Effect::Wake));
+        effects.extend(begun.into_iter().chain(ended).map(Effect::Ended));
     }
 
     /// The connection is over: nothing more is read or written.
