@@ -15,6 +15,8 @@ use futures_util::{FutureExt, TryFutureExt};
 use crate::Peer;
 use crate::error::CallError;
 use crate::new_call::NewCall;
+#[cfg(feature = "metrics")]
+use crate::stream::Shared;
 
 /// A layer around calls. See the [module](crate::layer), [`Builder::call_layer`](crate::Builder::call_layer) and
 /// [`Peer::with_layer`].
@@ -103,6 +105,12 @@ impl OutgoingCall {
     #[cfg(feature = "metrics")]
     pub(super) fn argument_size(&self) -> Option<u64> {
         (self.new.call.argument == Delivery::Whole).then_some(self.new.call.body.len() as u64)
+    }
+
+    /// Its streams, if it [opens any](Self::opens_stream).
+    #[cfg(feature = "metrics")]
+    pub(super) fn streams(&self) -> Option<&Arc<Shared>> {
+        self.new.streams.as_ref()
     }
 
     /// How long the call may take from when it is made.

@@ -23,9 +23,9 @@ impl PeerState {
         }
     }
 
-    /// The reader and the writer of a request of the peer are told from now on.
-    pub(crate) fn follow_streams(&mut self, id: StreamId) -> Arc<Shared> {
-        let shared = Arc::new(Shared::of(id));
+    /// The reader and the writer of a request of the peer are told from now on, through `shared` if its layers have that already.
+    pub(crate) fn follow_streams(&mut self, id: StreamId, shared: Option<Arc<Shared>>) -> Arc<Shared> {
+        let shared = shared.unwrap_or_else(|| Arc::new(Shared::of(id)));
         if self.knows(id) {
             self.streams.insert(id, shared.clone());
         }
@@ -109,7 +109,12 @@ impl PeerState {
                 begun = shared.begin(Head { metadata, size, whole: Some(body) });
                 Ok(())
             }
-            Outcome::Complete => Ok(()),
+            Outcome::Complete => {
+                if shared.is_layered() {
+                    shared.complete(self.connection.recv_stream(id).unread());
+                }
+                Ok(())
+            }
             other => Err(self.failure(other)),
         };
         let ended = shared.end(result);
