@@ -115,7 +115,7 @@ impl Host {
     fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) {
         let Body::Whole(body) = body else { unreachable!("streams were not asked for") };
         let number = |name| serde_json::from_slice::<serde_json::Value>(&body).ok()?.get(name)?.as_f64();
-        let unsupported = |why: &str| Reply::Error(Refusal::Unsupported.to_error(why).into());
+        let unsupported = |why: &str| Refusal::Unsupported.reply(why);
         let reply = match &*method {
             "echo" => Reply::result(body),
             "delay" => {
@@ -129,7 +129,7 @@ impl Host {
                 other => unsupported(&format!("{other:?}")),
             },
             "count" => self.count(id, number("to").unwrap_or(0.0) as u64).unwrap_or(unsupported("a stream")),
-            other => Reply::Error(Refusal::NoSuchMethod.to_error(other).into()),
+            other => Refusal::NoSuchMethod.reply(other),
         };
         let mut engine = self.engine.lock();
         let (stopped, _) = (engine.stopped.remove(&id), engine.may_reply.remove(&id));

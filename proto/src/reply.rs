@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{ErrorInfo, Metadata};
+use crate::{ErrorInfo, Metadata, Refusal};
 
 /// The answer to a request of the peer. The limit on its size is that of [`Call::body`](crate::Call::body).
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub enum Reply {
     End,
     /// The handler's error. If it is over the limit, its traceback is removed.
     Failure(Box<ErrorInfo>),
-    /// An error of Callosum, such as a [`Refusal`](crate::Refusal).
+    /// An error of Callosum, such as a [`Refusal`].
     Error(Box<ErrorInfo>),
     /// The handler was stopped because of a cancellation, or never started.
     Cancelled,
@@ -42,6 +42,13 @@ impl<B: Into<Bytes>> From<B> for Reply {
     }
 }
 
+impl Refusal {
+    /// The ERROR as the answer to a request, with `detail` as its text.
+    pub fn reply(self, detail: &str) -> Reply {
+        Reply::Error(self.to_error(detail).into())
+    }
+}
+
 /// What is sent to the peer for a [`Reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,14 +57,14 @@ pub enum Replied {
     AsGiven,
     /// The result without its metadata, which dialect 1 does not have.
     WithoutMetadata,
-    /// An ERROR [`ReplyTooLarge`](crate::Refusal::ReplyTooLarge): the reply is larger than the peer accepts.
+    /// An ERROR [`ReplyTooLarge`](Refusal::ReplyTooLarge): the reply is larger than the peer accepts.
     TooLarge {
         /// Bytes of the reply.
         size: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// CANCELLED, or the ERROR [`ExecutionTimedOut`](crate::Refusal::ExecutionTimedOut): the caller had given
+    /// CANCELLED, or the ERROR [`ExecutionTimedOut`](Refusal::ExecutionTimedOut): the caller had given
     /// up, and the reply needed more than one message.
     GivenUp,
     /// An ERROR: a streamed result had begun, and this reply does not complete it.

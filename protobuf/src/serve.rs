@@ -262,7 +262,7 @@ fn unwritable(error: &CodecError) -> Status {
 fn unreadable(error: &FormatError) -> Reply {
     let refusal =
         if error.is::<MessageTooLarge>() { Refusal::BodyTooLarge } else { Refusal::InvalidArgument };
-    Reply::Error(refusal.to_error(&error.to_string()).into())
+    refusal.reply(&error.to_string())
 }
 
 fn failed(status: Status) -> Reply {

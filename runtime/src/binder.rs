@@ -211,12 +211,12 @@ impl Binder {
 
     /// The peers that are connected.
     pub fn peers(&self) -> Vec<Peer> {
-        self.node.peers().iter().map(PeerShared::handle).collect()
+        self.node.peers().iter().map(|peer| self.node.handle(peer, None)).collect()
     }
 
     /// The peer of this id, if it is connected.
     pub fn peer(&self, id: PeerId) -> Option<Peer> {
-        self.node.peer(id).as_ref().map(PeerShared::handle)
+        self.node.peer(id).map(|peer| self.node.handle(&peer, None))
     }
 
     /// The handlers that answer the peers' calls.

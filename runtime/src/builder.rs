@@ -17,10 +17,11 @@ use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, ConnectError, HandlerExists, at_least_one_milli};
 use crate::handlers::Handlers;
-use crate::layer::{CallLayer, CallLayers, HandlerLayer, add_layer};
+use crate::layer::{CallLayer, HandlerLayer};
 use crate::link::{MessageReceiver, MessageSender};
 use crate::method_limits::MethodLimits;
 use crate::node::Node;
+use crate::peer::{CallLayers, add_layer};
 use crate::rt::{ByteStream, Runtime};
 use crate::{Binder, Codec, Connector, Driver, Endpoint, SocketOptions};
 
@@ -97,7 +98,7 @@ impl Builder {
             authenticator: None,
             allow_plaintext: false,
             handler_layers: Vec::new(),
-            call_layers: CallLayers::default(),
+            call_layers: None,
         };
         Self { settings, state: Stateless }
     }
@@ -282,11 +283,15 @@ impl<S> Builder<S> {
             max_handshakes: self.settings.limits.max_handshakes,
             max_link_peers: self.settings.limits.max_link_peers,
             security: Security::new(self.settings.authenticator, self.settings.allow_plaintext),
-            call_layers: self.settings.call_layers,
         };
         let dispatcher = Dispatcher::new(endpoint, self.settings.scheduler);
         let core = Core::new(self.settings.runtime, config, dispatcher);
-        Node::new(core, self.settings.handlers, self.settings.handler_layers.into())
+        Node::new(
+            core,
+            self.settings.handlers,
+            self.settings.handler_layers.into(),
+            self.settings.call_layers,
+        )
     }
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].

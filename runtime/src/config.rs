@@ -9,7 +9,6 @@ use callosum_proto::{ConnectionConfig, EndpointConfig, Keepalive};
 
 use crate::auth::Security;
 use crate::error::{HandlerExists, at_least_one_milli};
-use crate::layer::CallLayers;
 use crate::{Codec, SocketOptions};
 
 /// Whether a call waits or fails while a connector has no connection.
@@ -207,7 +206,6 @@ pub(crate) struct Config {
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
-    pub(crate) call_layers: CallLayers,
 }
 
 #[cfg(test)]

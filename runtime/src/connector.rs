@@ -37,7 +37,7 @@ impl Connector {
         let peer = PeerShared::new(&node.core, Role::Connector);
         node.admit(&peer);
         let run = run(node.clone(), peer.clone(), endpoint);
-        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
+        (Self { node: node.clone(), peer: node.handle(&peer, None) }, Driver::new(node, run))
     }
 
     pub(crate) fn over_stream(node: Arc<Node>, stream: BoxStream) -> (Self, Driver) {
@@ -50,7 +50,7 @@ impl Connector {
                 run_link(&of, &to, (mechanism, stream), String::from("byte stream"), false).await;
             if of.core.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
-        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
+        (Self { node: node.clone(), peer: node.handle(&peer, None) }, Driver::new(node, run))
     }
 
     pub(crate) fn over_link(
@@ -72,7 +72,7 @@ impl Connector {
             conclude(&of, &to, &cause, false);
             if of.core.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
-        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
+        (Self { node: node.clone(), peer: node.handle(&peer, None) }, Driver::new(node, run))
     }
 
     /// The remote peer.

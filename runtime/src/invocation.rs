@@ -10,9 +10,10 @@ use callosum_proto::Metadata;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::call_options::call_options;
 use crate::codec::CodecError;
 use crate::error::CallError;
-use crate::new_call::{NewCall, call_options};
+use crate::layer::OutgoingCall;
 use crate::sending::{Sent, send};
 use crate::{Codec, Peer};
 
@@ -55,7 +56,7 @@ impl Peer {
             Ok(body) => (body, Ok(())),
             Err(error) => (Bytes::new(), Err(error)),
         };
-        Invocation { new: NewCall::new(self, method, body), encoded, read }
+        Invocation { new: OutgoingCall::new(self, method, body), encoded, read }
     }
 
     /// Calls a method with raw bytes, and returns raw bytes; the application serializes them.
@@ -97,7 +98,7 @@ impl Peer {
 /// declares an error of its own, as in [typed services](mod@crate::service).
 #[must_use = "a call is made when it is awaited"]
 pub struct Invocation<R, E = CallError> {
-    new: NewCall,
+    new: OutgoingCall,
     /// Whether the argument could be serialized, which the awaited call reports.
     encoded: Result<(), CodecError>,
     read: ReadFn<R, E>,
@@ -125,7 +126,7 @@ impl<R, E> Invocation<R, E> {
 
     /// Makes the call; the future waits for its result and the result's metadata.
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R, E> {
-        let codec = self.new.codec().clone();
+        let codec = self.new.peer().codec().clone();
         let call = match self.encoded {
             Ok(()) => send(self.new),
             Err(error) => Sent::Ended(Some(Err(CallError::Encode(error)))),

@@ -61,7 +61,6 @@
 //! [`Context::cancel_reason`](crate::Context::cancel_reason); the call's outcome is then the cancellation, even if the handler still
 //! replies in its [grace period](crate::Context::set_cancel_grace). Layers see a handler's panic as a reply, the failure named `Panic`.
 
-mod call;
 mod handler;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -70,7 +69,6 @@ mod spans;
 mod timeouts;
 mod trace_context;
 
-pub use call::{CallLayer, CallNext, CallResult, OutgoingCall};
 pub use handler::{HandlerLayer, HandlerNext, IncomingCall};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
@@ -78,5 +76,6 @@ pub use spans::{SpanContexts, Tracing};
 pub use timeouts::MethodTimeouts;
 pub use trace_context::TraceContext;
 
-pub(crate) use call::{CallLayers, add_layer};
+pub use crate::peer::{CallLayer, CallNext, CallResult, OutgoingCall};
+
 pub(crate) use handler::HandlerLayers;

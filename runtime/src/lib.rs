@@ -24,6 +24,7 @@ mod binder;
 mod builder;
 #[cfg(test)]
 mod by_hand;
+mod call_options;
 mod cancel;
 mod codec;
 mod config;
@@ -46,7 +47,6 @@ mod loan;
 mod lock;
 mod method;
 mod method_limits;
-mod new_call;
 mod node;
 mod os;
 mod pace;

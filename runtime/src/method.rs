@@ -248,7 +248,7 @@ where
             let argument = match codec.decode(&body) {
                 Ok(argument) => argument,
                 Err(error) => {
-                    return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()).into());
+                    return Refusal::InvalidArgument.reply(&error.to_string());
                 }
             };
             drop(body);

@@ -62,7 +62,7 @@ impl MethodLimit {
             Ok(_) => Ok(Permit(self.clone())),
             Err(running) => {
                 let detail = format!("{running} calls of this method run; the limit is {max}");
-                Err(Reply::Error(Refusal::Busy.to_error(&detail).into()))
+                Err(Refusal::Busy.reply(&detail))
             }
         }
     }

@@ -12,8 +12,9 @@ use crate::event::{Event, EventSink, Ration};
 use crate::handlers::Handlers;
 use crate::layer::HandlerLayers;
 use crate::link::handshakes::Handshakes;
+use crate::loan::Lender;
 use crate::lock::{Mutex, MutexGuard};
-use crate::peer::PeerShared;
+use crate::peer::{CallLayers, Peer, PeerShared};
 use crate::turns::Turns;
 use crate::waiters::Waiters;
 use crate::{Endpoint, PeerId};
@@ -22,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) core: Arc<Core>,
     pub(crate) handlers: Handlers,
     pub(crate) handler_layers: HandlerLayers,
+    call_layers: CallLayers,
     pub(crate) events: EventSink,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Arc<Mutex<Handshakes>>,
@@ -78,11 +80,17 @@ pub(crate) enum Phase {
 }
 
 impl Node {
-    pub(crate) fn new(core: Arc<Core>, handlers: Handlers, handler_layers: HandlerLayers) -> Arc<Self> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        handlers: Handlers,
+        handler_layers: HandlerLayers,
+        call_layers: CallLayers,
+    ) -> Arc<Self> {
         Arc::new(Self {
             core,
             handlers,
             handler_layers,
+            call_layers,
             events: EventSink::new(),
             handshakes: Arc::default(),
             turns: Arc::default(),
@@ -96,6 +104,11 @@ impl Node {
             }),
             phase_changed: Waiters::default(),
         })
+    }
+
+    /// A handle of a peer, for the handler of this call if it is one's.
+    pub(crate) fn handle(&self, peer: &Arc<PeerShared>, lender: Option<Lender>) -> Peer {
+        Peer::new(peer.clone(), lender, self.call_layers.clone())
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -117,7 +130,7 @@ impl Node {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.get_mut(&peer.id);
         let is_new = member.is_some_and(|member| !std::mem::replace(&mut member.established, true));
-        self.tell(lifecycle, is_new.then(|| Event::Connected(peer.handle())));
+        self.tell(lifecycle, is_new.then(|| Event::Connected(self.handle(peer, None))));
     }
 
     /// A connector's peer has lost its link, which is reported if the link was.

@@ -4,6 +4,7 @@ mod effects;
 mod handle;
 mod info;
 mod pending;
+mod presence;
 mod shared;
 mod state;
 mod streams;
@@ -11,7 +12,8 @@ mod streams;
 mod tests;
 
 pub(crate) use effects::Effect;
-pub use handle::Peer;
+pub use handle::{CallLayer, CallNext, CallResult, OutgoingCall, Peer};
+pub(crate) use handle::{CallLayers, add_layer};
 pub use info::{PeerId, PeerInfo};
-pub(crate) use pending::{Answered, PendingCall, open};
+pub(crate) use pending::{Answered, PendingReply};
 pub(crate) use shared::{PeerShared, Unsettled};

@@ -9,15 +9,13 @@ use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::error::CallError;
-use crate::layer::{CallNext, CallResult, OutgoingCall};
-use crate::new_call::{NewCall, PendingReply};
-use crate::peer::Answered;
+use crate::peer::{Answered, CallNext, CallResult, OutgoingCall, PendingReply};
 use crate::stream::{CallStreams, Layered, Shared};
 
 /// Makes a call for a whole result.
-pub(crate) fn send(new: NewCall) -> Sent {
-    let Some(layers) = new.peer().layers() else { return Sent::Made(new.make()) };
-    let mut call = CallNext::new(layers.clone()).run(OutgoingCall::new(new));
+pub(crate) fn send(new: OutgoingCall) -> Sent {
+    let Some(layers) = new.peer().layers().clone() else { return Sent::Made(new.make()) };
+    let mut call = CallNext::new(layers).run(new);
     // Most layers make the call during this first poll, which keeps the order of calls. The awaiting task brings a waker later.
     match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Sent::Ended(Some(result)),
@@ -26,9 +24,9 @@ pub(crate) fn send(new: NewCall) -> Sent {
 }
 
 /// Makes a call for a streamed result. Through layers, its streams are there before it is made.
-pub(crate) fn open(mut new: NewCall) -> Result<CallStreams, CallError> {
+pub(crate) fn open(mut new: OutgoingCall) -> Result<CallStreams, CallError> {
     let peer = new.peer().shared.clone();
-    let Some(layers) = new.peer().layers().cloned() else {
+    let Some(layers) = new.peer().layers().clone() else {
         let shared = Arc::default();
         let loan = new.make_streams(&shared)?;
         return Ok(CallStreams::new(peer, shared, loan));
@@ -36,7 +34,7 @@ pub(crate) fn open(mut new: NewCall) -> Result<CallStreams, CallError> {
     let shared = Arc::new(Shared::layered());
     new.streams = Some(shared.clone());
     let streams = CallStreams::new(peer.clone(), shared.clone(), None);
-    let calling = CallNext::new(layers).run(OutgoingCall::new(new)).map_ok(into_parts);
+    let calling = CallNext::new(layers).run(new).map_ok(into_parts);
     let mut calling = Box::pin(Layered::new(calling, shared.clone()));
     // As for a call whose result is whole.
     if calling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {

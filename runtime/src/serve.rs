@@ -19,7 +19,7 @@ use crate::handler::Context;
 use crate::loan::Lender;
 use crate::node::Node;
 use crate::pace::Spent;
-use crate::peer::{Peer, PeerShared};
+use crate::peer::PeerShared;
 use crate::tasks::TaskGuard;
 
 /// Runs the handler of a request of this peer, whose handlers with tasks are in `handling`. Gives back its reply if it has ended.
@@ -35,7 +35,7 @@ pub(crate) fn run(
 ) -> Option<(RequestId, Option<Reply>)> {
     let Request { id, method, key, body, metadata, deadline } = request;
     let started = StartedRequest { core: &node.core, request: Some(id) };
-    let peer = Peer::new(peer.clone(), Some(Lender(id)));
+    let peer = node.handle(peer, Some(Lender(id)));
     let cancellation = Arc::default();
     let context = Context { method, key, peer, deadline, metadata, request: id, cancellation };
     let begun = (Started { request: id, body, context }).begin(node, spent);

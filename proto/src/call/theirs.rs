@@ -223,7 +223,7 @@ impl Calls {
             ReadError::TooLarge { .. } => Refusal::BodyTooLarge,
             _ => Refusal::MalformedBody,
         };
-        let reply = Reply::Error(refusal.to_error(&error.to_string()).into());
+        let reply = refusal.reply(&error.to_string());
         self.withdraw_with(request, StopReason::IncompleteArgument, reply);
     }
 
@@ -286,7 +286,7 @@ pub(super) fn reply_of(reason: StopReason) -> Reply {
         StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,
         StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => {
             let why = "the handler ran longer than this endpoint allows";
-            Reply::Error(Refusal::ExecutionTimedOut.to_error(why).into())
+            Refusal::ExecutionTimedOut.reply(why)
         }
     }
 }

@@ -118,7 +118,7 @@ impl Endpoint {
                 Some(size) if held == 0 || size <= limit.saturating_sub(held) => (reply, size),
                 Some(_) => {
                     let detail = format!("{held} bytes of replies are held already; the limit is {limit}");
-                    (Reply::Error(Refusal::ReplyTooLarge.to_error(&detail).into()), 0)
+                    (Refusal::ReplyTooLarge.reply(&detail), 0)
                 }
             };
             peer.held_bytes += bytes;

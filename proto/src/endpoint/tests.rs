@@ -254,7 +254,7 @@ fn a_request_whose_argument_fails_is_answered_in_its_order() {
     endpoint.start(a(1), "k");
     endpoint.offer(a(2), "k", 0, false);
     endpoint.arrive(a(3), "k");
-    let reply = Reply::Error(Refusal::BodyTooLarge.to_error("").into());
+    let reply = Refusal::BodyTooLarge.reply("");
     let reason = StopReason::IncompleteArgument;
     endpoint.tell(EndpointEvent::Withdrawn { request: a(2), reason, reply });
     endpoint.tell(EndpointEvent::Ready { request: a(2), bytes: 0 });
@@ -277,7 +277,7 @@ fn a_withdrawn_request_never_starts() {
 
 #[test]
 fn the_reply_of_a_withdrawn_handler_is_its_own_or_the_first_of_its_withdrawals() {
-    let timeout = || Reply::Error(Refusal::ExecutionTimedOut.to_error("").into());
+    let timeout = || Refusal::ExecutionTimedOut.reply("");
     for (withdrawals, own, expected) in [
         (0, None, "cancelled"),
         (1, None, "ExecutionTimedOut"),

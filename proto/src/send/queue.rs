@@ -156,13 +156,13 @@ pub(crate) struct SendQueue {
 }
 
 /// The keys of calls, and those of replies. Trees, because peers choose the keys of replies.
-type Keyed = [BTreeMap<OrderingKey, KeyOrder>; 2];
+type Keyed = [BTreeMap<OrderingKey, Counts>; 2];
 
 /// The messages with one key in each class. Later ones must not be more urgent than any of them.
 #[derive(Clone, Copy, Debug, Default)]
-struct KeyOrder([u32; Urgency::CLASSES]);
+struct Counts([u32; Urgency::CLASSES]);
 
-impl KeyOrder {
+impl Counts {
     /// The least urgent class of any message.
     fn least(&self) -> Option<Urgency> {
         Urgency::all().zip(self.0).filter(|(_, count)| *count > 0).last().map(|(urgency, _)| urgency)
@@ -411,7 +411,7 @@ impl SendQueue {
             }
             let (is_reply, key) = queued.key();
             if key.is_given() {
-                let order = keyed[usize::from(is_reply)].entry(key).or_insert_with(KeyOrder::default);
+                let order = keyed[usize::from(is_reply)].entry(key).or_insert_with(Counts::default);
                 order.0[usize::from(urgency.get())] += 1;
             }
         }

@@ -41,8 +41,8 @@ impl Said {
         match self {
             Self::Result(bytes) => Reply::result(Bytes::from(vec![0; *bytes])),
             Self::Cancelled => Reply::Cancelled,
-            Self::TimedOut => Reply::Error(Refusal::ExecutionTimedOut.to_error("").into()),
-            Self::TooLarge => Reply::Error(Refusal::ReplyTooLarge.to_error("").into()),
+            Self::TimedOut => Refusal::ExecutionTimedOut.reply(""),
+            Self::TooLarge => Refusal::ReplyTooLarge.reply(""),
         }
     }
 

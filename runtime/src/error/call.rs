@@ -170,7 +170,7 @@ impl BodyError {
             Self::Read(ReadError::TooLarge { .. }) | Self::ItemTooLarge { .. } => Refusal::BodyTooLarge,
             _ => Refusal::MalformedBody,
         };
-        Reply::Error(refusal.to_error(&self.to_string()).into())
+        refusal.reply(&self.to_string())
     }
 }
 

@@ -143,7 +143,7 @@ impl Report for Measured {
 impl CallLayer for Metrics {
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
         let runtime = &call.peer().shared.core.runtime;
-        let streams = call.streams().cloned().map(Streams::OfCall);
+        let streams = call.streams.clone().map(Streams::OfCall);
         let measured = Measured::begin(runtime, ("client", call.method()), call.argument_size(), streams);
         Watched::call(measured).result(next.run(call)).boxed()
     }

@@ -86,7 +86,7 @@ impl HandlerLayer for MethodTimeouts {
                 Some(reply) => reply,
                 None => {
                     let detail = format!("the handler ran for {timeout:?}, the timeout of its method");
-                    Reply::Error(Refusal::ExecutionTimedOut.to_error(&detail).into())
+                    Refusal::ExecutionTimedOut.reply(&detail)
                 }
             }
         }

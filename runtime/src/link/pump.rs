@@ -227,8 +227,7 @@ enum Receipt {
 
 /// Waits until the peer has received what was sent so far, which its answer to a probe shows. False if it won't: the connection is over.
 async fn acknowledged(peer: Arc<PeerShared>, by: Option<Instant>) -> bool {
-    let handle = peer.handle();
-    let answered = handle.probe(usize::MAX);
+    let answered = peer.probe(usize::MAX);
     match by {
         None => answered.await.is_ok(),
         Some(at) => !matches!(until(&*peer.core.runtime, at, answered).await, Some(Err(_))),

@@ -4,18 +4,20 @@
 //! locked the peer after a call has ended finds the outcome there, whatever the thread that has put it there is doing. Only wakers are
 //! used later, without the lock.
 
+use std::future::Future;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{Call, CallId, Metadata};
 
 use super::shared::PeerShared;
-use crate::core::Core;
 use crate::error::CallError;
-use crate::lock::Mutex;
+use crate::loan::{Lender, Loan};
+use crate::lock::{Mutex, guard_call};
 use crate::stream::Shared;
 
 /// The outcome of an awaited call.
@@ -56,7 +58,7 @@ impl Slot {
 }
 
 /// A call that was accepted. Dropping it abandons the call.
-pub(crate) struct PendingCall {
+struct PendingCall {
     peer: Arc<PeerShared>,
     call: CallId,
     slot: Arc<Slot>,
@@ -65,11 +67,7 @@ pub(crate) struct PendingCall {
 
 impl PendingCall {
     /// Makes a call for a whole result.
-    pub(crate) fn make(
-        peer: Arc<PeerShared>,
-        call: Call,
-        timeout: Option<Duration>,
-    ) -> Result<Self, CallError> {
+    fn make(peer: Arc<PeerShared>, call: Call, timeout: Option<Duration>) -> Result<Self, CallError> {
         let slot = Arc::new(Slot(Mutex::new(Content::Awaited(None))));
         let call = peer.make(call, timeout, |state, call| {
             state.waiting.insert(call, slot.clone());
@@ -78,14 +76,10 @@ impl PendingCall {
     }
 
     /// Ready once, with the outcome.
-    pub(crate) fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Answered> {
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Answered> {
         let outcome = self.slot.poll_take(cx);
         self.ended = outcome.is_ready();
         outcome
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.peer.core
     }
 }
 
@@ -106,16 +100,60 @@ impl Drop for PendingCall {
     }
 }
 
-/// Makes a call whose result is a stream.
+/// The reply to a call that was made, or why it was not. Dropping it abandons the call.
+pub(crate) struct PendingReply {
+    call: Option<Result<PendingCall, CallError>>,
+    loan: Option<Loan>,
+}
+
+impl PendingReply {
+    /// Makes a call. A handler's slot is lent from then on; a refused call lends nothing.
+    pub(crate) fn make(
+        peer: Arc<PeerShared>,
+        lender: Option<Lender>,
+        mut call: Call,
+        timeout: Option<Duration>,
+    ) -> Self {
+        guard_call(&mut call);
+        let call = PendingCall::make(peer, call, timeout);
+        let loan = match (&call, lender) {
+            (Ok(pending), Some(lender)) => Some(lender.lend(&pending.peer.core)),
+            _ => None,
+        };
+        Self { call: Some(call), loan }
+    }
+}
+
+impl Future for PendingReply {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.get_mut();
+        let reply = match this.call.as_mut().expect("a response is not polled after completion") {
+            Ok(pending) => ready!(pending.poll_outcome(cx)),
+            Err(_) => match this.call.take() {
+                Some(Err(error)) => Err(error),
+                _ => unreachable!("it was an error"),
+            },
+        };
+        this.call = None;
+        this.loan = None;
+        Poll::Ready(reply)
+    }
+}
+
+/// Makes a call whose argument or result is a stream. Lends the slot as [`PendingReply::make`] does.
 pub(crate) fn open(
     peer: &PeerShared,
-    call: Call,
+    lender: Option<Lender>,
+    mut call: Call,
     timeout: Option<Duration>,
     shared: &Arc<Shared>,
-) -> Result<(), CallError> {
+) -> Result<Option<Loan>, CallError> {
+    guard_call(&mut call);
     peer.make(call, timeout, |state, call| {
         shared.set_id(call.into());
         state.streams.insert(call.into(), shared.clone());
-    })
-    .map(drop)
+    })?;
+    Ok(lender.map(|lender| lender.lend(&peer.core)))
 }

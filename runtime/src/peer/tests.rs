@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 
 use crate::by_hand::Pair;
 use crate::lock::Mutex;
+use crate::peer::Peer;
 use crate::{DisconnectCause, Drained};
 
 /// What the connection said before it was closed may not have been taken yet.
@@ -17,7 +18,7 @@ fn nobody_is_told_of_a_link_that_is_closed_already() {
     let mut pair = Pair::new();
     let hello = pair.client.poll_message(pair.runtime.now).expect("a connector speaks first");
     pair.peer.lock().connection.handle_message(pair.runtime.now, hello);
-    let peer = pair.peer.handle();
+    let peer = Peer::new(pair.peer.clone(), None, None);
     assert!(peer.is_connected());
     peer.disconnect();
     let mut ready = pin!(peer.ready());
@@ -34,7 +35,7 @@ fn nobody_is_told_of_a_link_that_is_closed_already() {
 #[test]
 fn who_gives_up_waiting_for_a_link_leaves_room_to_those_who_wait() {
     let pair = Pair::new();
-    let peer = pair.peer.handle();
+    let peer = Peer::new(pair.peer.clone(), None, None);
     let mut cx = Context::from_waker(Waker::noop());
     let mut ask = || {
         let peer = peer.clone();
@@ -80,7 +81,8 @@ fn end_meanwhile(end_connection: impl FnOnce(Pair) + Send + 'static) {
     let pair = Pair::connected();
     let (waker, is_stopped, go_on) = Stops::waker();
     let mut cx = Context::from_waker(&waker);
-    let mut calls: Vec<_> = (0..3).map(|_| pair.peer.handle().invoke_raw("call", "").into_future()).collect();
+    let peer = Peer::new(pair.peer.clone(), None, None);
+    let mut calls: Vec<_> = (0..3).map(|_| peer.invoke_raw("call", "").into_future()).collect();
     assert!(calls.iter_mut().all(|call| call.poll_unpin(&mut cx).is_pending()));
     let node = pair.node.clone();
     let link = thread::spawn(move || end_connection(pair));

@@ -37,7 +37,7 @@ impl Started {
         let Self { request, body, context } = self;
         let Some(Found { method, limit, is_fallback }) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
-            return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail).into()));
+            return Begun::Ended(Refusal::NoSuchMethod.reply(&detail));
         };
         let permit = match limit.as_ref().map(MethodLimit::enter).transpose() {
             Ok(permit) => permit,

@@ -21,10 +21,11 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CallFailure, failure, unreadable};
 use super::framing::{Framing, Piece};
+use crate::call_options::call_options;
 use crate::codec::CodecError;
 use crate::error::CallError;
 use crate::invocation::Invocation;
-use crate::new_call::{NewCall, call_options};
+use crate::layer::OutgoingCall;
 use crate::stream::{Answer, BodyError, BodyReader, BodyWriter, Opening, Streamed};
 use crate::{Codec, Peer};
 
@@ -95,7 +96,7 @@ where
 /// Dropping the future, or the `ResultStream` before its end, cancels the call on the other side.
 #[must_use = "a call is made when it is awaited"]
 pub struct StreamInvocation<R, E = CallError> {
-    new: NewCall,
+    new: OutgoingCall,
     sends: Sends,
     read: ReadFn<R, E>,
 }
@@ -118,13 +119,13 @@ impl<R, E> StreamInvocation<R, E> {
         sends: Sends,
         read: impl FnOnce(Streamed, Uploading, Codec) -> BoxFuture<'static, Result<R, E>> + Send + 'static,
     ) -> Self {
-        Self { new: NewCall::new(peer, method, Bytes::new()), sends, read: Box::new(read) }
+        Self { new: OutgoingCall::new(peer, method, Bytes::new()), sends, read: Box::new(read) }
     }
 
     /// The same with a streamed argument, after the one that it has.
     #[doc(hidden)]
     pub fn with_items<F: Framing>(self, items: impl Stream<Item = F::Item> + Send + 'static) -> Self {
-        let codec = self.new.codec().clone();
+        let codec = self.new.peer().codec().clone();
         let sends = match self.sends {
             Sends::Whole(Ok(argument)) => {
                 let items = items.map(move |item| F::encode(item, &codec));
@@ -165,7 +166,7 @@ impl<R, E> StreamInvocation<R, E> {
         StreamInvocation { new, sends, read }
     }
 
-    fn make(new: NewCall, sends: Sends) -> Result<(Answer, Uploading), CallError> {
+    fn make(new: OutgoingCall, sends: Sends) -> Result<(Answer, Uploading), CallError> {
         match sends {
             Sends::Whole(argument) => {
                 let argument = argument.map_err(CallError::Encode)?;
@@ -192,7 +193,7 @@ impl<R: Send + 'static, E: CallFailure> IntoFuture for StreamInvocation<R, E> {
     /// Makes the call; the future waits for its result, and writes a streamed argument.
     fn into_future(self) -> Self::IntoFuture {
         let Self { new, sends, read } = self;
-        let codec = new.codec().clone();
+        let codec = new.peer().codec().clone();
         let made = Self::make(new, sends);
         async move {
             let (mut answer, mut uploading) = made?;

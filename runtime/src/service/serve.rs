@@ -166,7 +166,7 @@ where
             let argument = match bytes.map(|bytes| codec.decode(&bytes)) {
                 Ok(Ok(argument)) => argument,
                 Ok(Err(error)) => {
-                    return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()).into());
+                    return Refusal::InvalidArgument.reply(&error.to_string());
                 }
                 Err(error) => return error.refuse(),
             };

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::call_streams::CallStreams;
 use super::shared::Head;
 use super::{BodyReader, BodyWriter};
+use crate::call_options::call_options;
 use crate::error::CallError;
-use crate::new_call::{NewCall, call_options};
+use crate::layer::OutgoingCall;
 use crate::sending::open;
 use crate::{Codec, Peer};
 
@@ -30,7 +31,7 @@ use crate::{Codec, Peer};
 #[must_use = "a call is made when its argument is sent or streamed"]
 #[derive(Debug)]
 pub struct Opening {
-    new: NewCall,
+    new: OutgoingCall,
 }
 
 impl Peer {
@@ -55,11 +56,11 @@ impl Peer {
 
 impl Opening {
     fn new(peer: &Peer, method: &str) -> Self {
-        Self::of(NewCall::new(peer, method, Bytes::new()))
+        Self::of(OutgoingCall::new(peer, method, Bytes::new()))
     }
 
     /// A call whose options are set.
-    pub(crate) fn of(mut new: NewCall) -> Self {
+    pub(crate) fn of(mut new: OutgoingCall) -> Self {
         new.call.result = Delivery::Stream;
         Self { new }
     }
@@ -71,7 +72,7 @@ impl Opening {
     /// # Errors
     /// If the call can't be made; see [`CallError`].
     pub fn send<A: Serialize + ?Sized>(self, argument: &A) -> Result<Answer, CallError> {
-        let body = self.new.codec().encode(argument).map_err(CallError::Encode)?;
+        let body = self.new.peer().codec().encode(argument).map_err(CallError::Encode)?;
         self.send_raw(body)
     }
 
@@ -81,7 +82,7 @@ impl Opening {
     /// If the call can't be made; see [`CallError`].
     pub fn send_raw(mut self, body: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.new.call.body = body.into();
-        let codec = self.new.codec().clone();
+        let codec = self.new.peer().codec().clone();
         Ok(Answer { streams: Some(Arc::new(open(self.new)?)), codec })
     }
 
@@ -91,7 +92,7 @@ impl Opening {
     /// If the call can't be made; see [`CallError`].
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
         self.new.call.argument = Delivery::Stream;
-        let codec = self.new.codec().clone();
+        let codec = self.new.peer().codec().clone();
         let streams = Arc::new(open(self.new)?);
         Ok((BodyWriter::new(streams.clone(), codec.clone()), Answer { streams: Some(streams), codec }))
     }

@@ -81,9 +81,7 @@ impl Responder {
             if begun == Err(ReplyError::NeedsDialect2) {
                 // Its order allows a reply, so the caller gets the error at once, and not only when the handler ends.
                 let detail = "the result is streamed, and this connection speaks dialect 1";
-                let _ = state
-                    .connection
-                    .reply(request, Reply::Error(Refusal::Unsupported.to_error(detail).into()));
+                let _ = state.connection.reply(request, Refusal::Unsupported.reply(detail));
             }
             // Under the connection's lock, or a handler that ends meanwhile would count as one that has written everything.
             streams.set_writing(begun.is_ok());

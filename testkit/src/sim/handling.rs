@@ -200,7 +200,7 @@ impl World<'_> {
                 driver.open.remove(&id);
                 call.answer = Some(Answer::Error(Refusal::Unsupported.name()));
                 handler.answered = true;
-                let unsupported = Reply::Error(Refusal::Unsupported.to_error("a streamed result").into());
+                let unsupported = Refusal::Unsupported.reply("a streamed result");
                 assert_eq!(driver.connection.reply(id, unsupported), Ok(Replied::AsGiven));
             }
             Err(error) => panic!("{error}"),

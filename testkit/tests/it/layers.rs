@@ -161,9 +161,7 @@ impl<S: Service<HandlerRequest, Response = Reply>> Service<HandlerRequest> for A
 
     fn call(&mut self, request: HandlerRequest) -> Self::Future {
         match request.body.len() > self.bytes {
-            true => {
-                Either::Left(ready(Ok(Reply::Error(Refusal::BodyTooLarge.to_error("by middleware").into()))))
-            }
+            true => Either::Left(ready(Ok(Refusal::BodyTooLarge.reply("by middleware")))),
             false => Either::Right(self.service.call(request)),
         }
     }

@@ -100,7 +100,7 @@ fn requests_that_the_host_answers_before_they_start_leave_room_for_others() {
         for call in (2..200).step_by(2) {
             assert_eq!(started(&served.hear(&[open(call, "k")]).0), []);
             let id = RequestId::new(served.id, call / 2);
-            let refusal = Reply::Error(Refusal::Busy.to_error("not now").into());
+            let refusal = Refusal::Busy.reply("not now");
             served.connection().reply(id, refusal).unwrap();
             let (events, records) = served.settle();
             assert!(

@@ -226,7 +226,7 @@ fn debug_shows_no_body() {
 
 #[test]
 fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
-    for reply in [Reply::Error(Refusal::Busy.to_error("later").into()), Reply::Cancelled] {
+    for reply in [Refusal::Busy.reply("later"), Reply::Cancelled] {
         let mut side = Side::established(ConnectionConfig { max_outgoing_bytes: 1_000, ..config() });
         let held = side.asked(0);
         let mut count = 0;

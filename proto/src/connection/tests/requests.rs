@@ -189,9 +189,7 @@ fn an_execution_has_so_much_time() {
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
     side.decide(ConnectionEvent::Start(slow));
     assert_eq!(side.connection.next_deadline(), None, "it is reported once");
-    side.connection
-        .reply(slow, Reply::Error(Refusal::ExecutionTimedOut.to_error("after 1 s").into()))
-        .unwrap();
+    side.connection.reply(slow, Refusal::ExecutionTimedOut.reply("after 1 s")).unwrap();
     assert_eq!(side.said().len(), 2);
     assert_eq!(side.events(), []);
 }

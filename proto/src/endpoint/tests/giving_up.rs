@@ -72,7 +72,7 @@ fn a_request_whose_argument_failed_can_be_given_up() {
     let mut endpoint = Tested::mode(OrderingMode::KeySerialized);
     endpoint.start(a(0), "k");
     endpoint.offer(a(1), "k", 0, false);
-    let reply = Reply::Error(Refusal::BodyTooLarge.to_error("").into());
+    let reply = Refusal::BodyTooLarge.reply("");
     let reason = StopReason::IncompleteArgument;
     endpoint.tell(EndpointEvent::Withdrawn { request: a(1), reason, reply });
     assert_eq!(endpoint.poll(), []);

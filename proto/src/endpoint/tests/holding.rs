@@ -97,7 +97,7 @@ fn a_result_that_came_in_time_is_not_replaced_by_an_execution_timeout() {
             if is_held {
                 assert_eq!(endpoint.poll(), []);
             }
-            let reply = Reply::Error(Refusal::ExecutionTimedOut.to_error("").into());
+            let reply = Refusal::ExecutionTimedOut.reply("");
             endpoint.tell(EndpointEvent::Withdrawn { request: a(1), reason, reply });
             let mut replies = [endpoint.poll(), endpoint.finish(a(0), "first")].concat();
             if reason != StopReason::ExecutionTimedOut {

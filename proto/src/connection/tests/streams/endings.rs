@@ -294,7 +294,7 @@ fn a_streamed_result_needs_dialect_2() {
     let result = side.connection.begin_reply(id, false, Metadata::new(), None);
     assert_eq!(result, Err(ReplyError::NeedsDialect2));
     assert_eq!(side.said(), [], "it is open");
-    side.connection.reply(id, Reply::Error(Refusal::Unsupported.to_error("").into())).unwrap();
+    side.connection.reply(id, Refusal::Unsupported.reply("")).unwrap();
     let [(1, Payload::Error(info))] = &side.said()[..] else { panic!("an ERROR") };
     assert_eq!(Refusal::of(info), Some(Refusal::Unsupported));
     assert!(Refusal::Unsupported.may_have_run(), "its handler has run");
