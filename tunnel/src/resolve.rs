@@ -36,20 +36,23 @@ struct Lookup;
 impl Lookup {
     /// Waits until there may be one more.
     async fn begin() -> Self {
-        let place = {
+        let (sender, place) = oneshot::channel();
+        let given_up = {
             let mut lookups = LOOKUPS.lock();
             if lookups.under_way < MAX_LOOKUPS {
                 lookups.under_way += 1;
                 return Self;
             }
+            let mut given_up = VecDeque::new();
             if lookups.waiting.len() == lookups.waiting.capacity() {
-                // Those that gave up would pile up while no look-up ends.
-                lookups.waiting.retain(|waiting| !waiting.is_canceled());
+                // They would pile up while no look-up ends.
+                let all = std::mem::take(&mut lookups.waiting).into_iter();
+                (given_up, lookups.waiting) = all.partition(oneshot::Sender::is_canceled);
             }
-            let (sender, place) = oneshot::channel();
             lookups.waiting.push_back(sender);
-            place
+            given_up
         };
+        drop(given_up);
         place.await.expect("those that wait are dropped only when they get their place")
     }
 
