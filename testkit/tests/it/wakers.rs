@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{KeySet, generate_keys};
+use callosum_runtime::link::memory;
 use callosum_runtime::{Binder, CallError, Connector, Context, Event, HandlerResult};
 use callosum_testkit::wake::{OnWake, Task};
 use callosum_testkit::world::World;
@@ -119,6 +120,48 @@ fn wake_a_driver(by: impl AsyncFn(&Binder, &KeySet)) {
 #[test]
 fn of_a_driver_that_waits_for_a_change_of_keys() {
     wake_a_driver(async |_, keys| keys.admit(generate_keys().public(), "client"));
+}
+
+#[test]
+fn of_a_driver_that_waits_for_connections_within_the_process() {
+    check(|world, on_wake| {
+        let (server, client) = (world.host("server"), world.host("client"));
+        world.run(async {
+            let (binder, driver) = server.builder().bind("inproc://wakers").await.expect("the name is free");
+            let task = Task::start(on_wake, async move { drop(driver.await) });
+            let (connector, driver) = client.builder().connect("inproc://wakers").expect("it is an endpoint");
+            client.spawn(async { drop(driver.await) });
+            match on_wake {
+                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
+                OnWake::Drop => world.sleep(SECOND).await,
+            }
+            connector.shutdown(SECOND).await;
+            binder.shutdown(SECOND).await;
+            assert!(task.is_gone());
+        });
+    });
+}
+
+#[test]
+fn of_a_driver_that_waits_for_peers_of_a_link_in_memory() {
+    check(|world, on_wake| {
+        let (server, client) = (world.host("server"), world.host("client"));
+        world.run(async {
+            let (hub, sender, receiver) = memory(1);
+            let (binder, driver) = server.builder().bind_link(sender, receiver);
+            let task = Task::start(on_wake, async move { drop(driver.await) });
+            let (sender, receiver) = hub.connect("a peer");
+            let (connector, driver) = client.builder().connect_link(sender, receiver);
+            client.spawn(async { drop(driver.await) });
+            match on_wake {
+                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
+                OnWake::Drop => world.sleep(SECOND).await,
+            }
+            connector.shutdown(SECOND).await;
+            binder.shutdown(SECOND).await;
+            assert!(task.is_gone());
+        });
+    });
 }
 
 #[test]
