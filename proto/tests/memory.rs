@@ -29,6 +29,9 @@ static HEAP: PeakAlloc = PeakAlloc;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
+/// Most bytes of a body in one record.
+const MAX_PART: usize = 64 * KIB;
+
 /// Keeps the tests of one process from counting each other's bytes.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -387,6 +390,55 @@ fn pieces_hold_no_more_than_their_credit() {
     assert_eq!((server.connection().held_bytes(), server.cancelled), (0, CONTENTS));
     println!("{peak} bytes at a time for {spent} of credit, {left} left");
     assert!(peak < spent as usize && left < 64 * KIB, "{peak} at a time, {left} left");
+}
+
+/// Ever larger arguments, of a size that is declared or not, each dropped before the next: memory of those before is kept for
+/// none of them.
+#[test]
+fn arguments_that_grow_keep_no_memory_of_those_before() {
+    let _alone = alone();
+    const LARGEST: usize = MIB;
+    let bytes: &'static [u8] = vec![7; LARGEST].leak();
+    for is_declared in [true, false] {
+        let mut config = ConnectionConfig::default();
+        (config.max_body, config.max_requests) = (LARGEST, 2);
+        (config.first_window, config.stream_window) = (2 * LARGEST as u64, 2 * LARGEST as u64);
+        let mut server = Server::two(OrderingMode::Unordered, config);
+        let mut send = |size: usize, call: u64| {
+            let options = Options { size: is_declared.then_some(size as u64), ..Options::default() };
+            let (method, key, piece) = ("m".into(), OrderingKey::none(), part(b""));
+            server.hear_records(&[Record::Open { call, method, key, options, piece }]);
+            for offset in (0..size).step_by(MAX_PART) {
+                let end = size.min(offset + MAX_PART);
+                let piece = Piece { fin: end == size, item: end == size, ..part(&bytes[offset..end]) };
+                server.hear_records(&[Record::Data { call, offset: offset as u64, piece }]);
+                assert_eq!(server.settle(), 0);
+            }
+            assert_eq!(server.running, 1);
+            server.hear_records(&[Record::Cancel { call }]);
+            server.settle();
+        };
+        let (peak, left, ()) = measure(|| (0..64).for_each(|n| send(LARGEST * (65 + n) / 128, 2 * n as u64)));
+        println!("{peak} at a time, {left} left");
+        assert!((LARGEST..4 * LARGEST).contains(&peak), "{peak} at a time, {left} left");
+    }
+}
+
+/// A transport of messages that holds packets with large pieces holds nothing of the same size besides them.
+#[test]
+fn heads_of_large_pieces_share_memory() {
+    let _alone = alone();
+    let bytes: &'static [u8] = vec![7; MAX_PART].leak();
+    let mut writer = PacketWriter::default();
+    let (peak, left, held) = measure(|| {
+        let mut data = |n: u64| {
+            writer.write(&Record::Data { call: 0, offset: n * MAX_PART as u64, piece: part(bytes) });
+            writer.take()
+        };
+        (0..100).map(&mut data).collect::<Vec<_>>()
+    });
+    println!("{peak} at a time, {left} left");
+    assert!(held.len() == 100 && peak < 64 * KIB, "{peak} at a time, {left} left");
 }
 
 /// A peer that has answers pile up and does not read them is cut off before those that no handler made take much more than 4

@@ -320,7 +320,7 @@ impl Calls {
         self.deadlines.next()
     }
 
-    /// Handles the timers that are due at `now`, and frees spare memory.
+    /// Handles the timers that are due at `now`.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         // This ends: no timer that is handled here sets another one.
         while let Some(deadline) = self.deadlines.pop(now) {
@@ -332,17 +332,10 @@ impl Calls {
                 Deadline::Spares => self.spares.clear(),
             }
         }
-        // Not only after timers of calls: the connection calls this function once it is quiet.
-        self.shrink();
     }
 
-    /// The connection is quiet: tells the endpoint to free spare memory, too.
+    /// The connection is quiet: frees memory that is kept for future calls, and tells the endpoint to do so, too.
     pub(crate) fn quiet(&mut self) {
-        self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
-    }
-
-    /// Frees memory that is kept for future calls.
-    fn shrink(&mut self) {
         self.table.shrink();
         self.ours.shrink();
         self.deadlines.shrink();
@@ -350,6 +343,7 @@ impl Calls {
         self.codec.shrink();
         free_if_empty(&mut self.events);
         free_if_empty(&mut self.endpoint_events);
+        self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
     }
 
     /// The connection has ended: ends every call of this side, and forgets every request. Results that have

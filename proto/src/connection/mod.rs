@@ -13,7 +13,7 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -24,6 +24,7 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::error::{InvokeError, ReplyError};
 use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::kept::QUIET;
 use crate::reply::{Replied, Reply};
 use crate::send::Control;
 use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
@@ -32,10 +33,6 @@ use crate::{Metadata, Multipart, Role};
 
 /// Smallest window of a stream, so that a DATA with some bytes always fits.
 const MIN_WINDOW: u64 = 1024;
-
-/// A connection that has received nothing for this long frees spare memory. After the handshake and the first
-/// probes, which use each queue once, it can be most of what an idle connection holds.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// One connection to one remote peer. The [crate](crate) docs explain the run loop.
 ///
@@ -305,8 +302,7 @@ impl Connection {
             self.close(CloseCause::PeerNotReading);
         }
         if self.quiet_check.take_if(|at| *at <= now).is_some() {
-            // `calls.handle_timeout` below frees spare memory. If a message has arrived since, check again
-            // later.
+            // If a message has arrived since, check again later.
             self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
             if self.quiet_check.is_none() && !self.is_closed() {
                 self.calls.quiet();

@@ -40,7 +40,15 @@ impl Reassembler {
     pub(crate) fn new(limit: usize, declared: Option<usize>, spares: &mut Spares) -> Self {
         // Never allocate more than the limit, whatever the peer declares.
         let declared = declared.filter(|declared| *declared <= limit);
-        let state = match declared.and_then(|declared| spares.take(declared)) {
+        let spare = match declared {
+            Some(declared) => spares.take(declared),
+            // How much memory it needs is not known, so what is unused may never be of use again.
+            None => {
+                spares.forget_unused();
+                None
+            }
+        };
+        let state = match spare {
             Some(body) => State::Whole(body),
             None => State::Parts { parts: Vec::new(), tail: BytesMut::new() },
         };

@@ -2,8 +2,9 @@
 //!
 //! Newly allocated memory costs a page fault for each 4 KiB, which takes longer than copying a body there. So
 //! this module keeps a reference to the memory of each body that was passed to the application, and reuses it
-//! for another body once the application has dropped the first. It drops the references after a second, so in
-//! addition to the application's memory, it keeps at most that of the bodies of the last two seconds.
+//! for another body once the application has dropped the first. It drops the references after a second, and those that
+//! the application has dropped as soon as none of them has the right size. So it keeps no more than the bodies
+//! that there were at one time within the last two seconds.
 //!
 //! Example: three bodies of 1 MiB arrive one after the other, and each is dropped before the next. The second
 //! and the third are written to the memory of the first.
@@ -55,13 +56,25 @@ impl Spares {
         }
         // Not more: the application could keep a small body, and with it a large buffer.
         let fits = bytes..=bytes.saturating_mul(2);
-        let at = self.bodies.iter().position(|(body, memory)| fits.contains(memory) && body.is_unique())?;
+        let Some(at) =
+            self.bodies.iter().position(|(body, memory)| fits.contains(memory) && body.is_unique())
+        else {
+            self.forget_unused();
+            return None;
+        };
         let (body, memory) = self.bodies.remove(at)?;
         self.bytes -= memory;
         // It is unique, and was mutable before, so this does not fail.
         let mut buffer = body.try_into_mut().ok()?;
         buffer.clear();
         Some(buffer)
+    }
+
+    /// Frees the memory that the application has dropped: it has the wrong size for the bodies that arrive.
+    /// Otherwise, a peer that sends ever larger ones would have all of them kept.
+    pub(super) fn forget_unused(&mut self) {
+        self.bodies.retain(|(body, _)| !body.is_unique());
+        self.bytes = self.bodies.iter().map(|(_, memory)| memory).sum();
     }
 
     /// Whether the owner has to set a timer to [`clear`](Self::clear) this after [`KEPT_FOR`]; true once,
@@ -103,7 +116,7 @@ mod tests {
         drop(body);
         assert!(spares.take(2 * MIN).is_none(), "a slice is left");
         drop(slice);
-        assert!(spares.take(2 * MIN + 1).is_none() && spares.take(MIN - 1).is_none(), "it does not fit");
+        assert!(spares.take(MIN - 1).is_none(), "it is too small to be remembered");
         let again = spares.take(MIN).expect("it fits");
         assert_eq!((again.as_ptr(), again.len(), again.capacity()), (at, 0, 2 * MIN));
         assert!(spares.take(MIN).is_none() && spares.bytes == 0);
@@ -117,9 +130,19 @@ mod tests {
         let mut second = spares.take(2 * MIN).expect("it is half of it");
         second.extend_from_slice(&vec![8; 2 * MIN]);
         drop(spares.lend(second));
-        assert!(spares.take(MIN).is_none(), "it is a quarter");
         assert_eq!((spares.bodies.len(), spares.bytes), (1, 4 * MIN));
-        assert!(spares.take(3 * MIN).is_some());
+        assert!(spares.take(MIN).is_none(), "it is a quarter");
+    }
+
+    #[test]
+    fn memory_of_another_size_is_freed_once_nobody_has_it() {
+        let mut spares = Spares::default();
+        let held = lend(&mut spares, MIN);
+        (1..10).for_each(|n| drop(lend(&mut spares, n * MIN)));
+        assert!(spares.take(20 * MIN).is_none(), "it is larger than all");
+        assert_eq!((spares.bodies.len(), spares.bytes), (1, MIN), "one body is in use");
+        drop(held);
+        assert!(spares.take(MIN).is_some() && spares.bytes == 0);
     }
 
     #[test]

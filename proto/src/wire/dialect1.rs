@@ -266,6 +266,8 @@ fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
 #[derive(Debug, Default)]
 pub struct Encoder {
     scratch: BytesMut,
+    /// Created when first needed, and reused because of its tables.
+    snappy: Option<Box<snap::raw::Encoder>>,
 }
 
 impl Encoder {
@@ -300,7 +302,8 @@ impl Encoder {
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
         plain.put_slice(&prefix);
         plain.put_slice(&tail);
-        let mut block = snap::raw::Encoder::new()
+        let snappy = self.snappy.get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
+        let mut block = snappy
             .compress_vec(&plain)
             .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
         // Its capacity is for incompressible data, and no limit would count the rest.

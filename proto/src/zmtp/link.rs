@@ -139,8 +139,7 @@ impl Link {
             State::Closed => return Err(LinkError::Closed),
             // No bytes, so no sign of life.
             _ if data.is_empty() => return Ok(false),
-            // Z-14: any byte counts as an answer to a PING.
-            State::Ready(Traffic { liveness: Some(liveness), .. }) => liveness.heard(now),
+            State::Ready(traffic) => traffic.heard(now),
             _ => {}
         }
         let result = self.read(now, data);
@@ -209,11 +208,12 @@ impl Link {
         let result = match &mut self.state {
             State::Closed => return Ok(()),
             State::Ready(traffic) => {
-                // At every timeout, due or not: `Connection` sets one for the time when it has been quiet for
-                // a second.
-                self.deframer.shrink();
-                self.output.shrink();
-                free_if_empty(&mut self.events);
+                // A link sets no timer for this. Its connection, or its next PING, does.
+                if traffic.is_quiet(now) {
+                    self.deframer.shrink();
+                    self.output.shrink();
+                    free_if_empty(&mut self.events);
+                }
                 traffic.handle_timeout(now, &mut self.output)
             }
             _ if late => Err(LinkError::HandshakeTimedOut),
@@ -345,7 +345,7 @@ impl Link {
     fn establish(&mut self, now: Instant, minor: u8, outcome: Outcome) {
         // ZMTP 3.0 has no PING.
         let liveness = self.keepalive.filter(|_| minor > 0).map(|keepalive| Liveness::new(keepalive, now));
-        self.state = State::Ready(Traffic::new(outcome.protection, self.max_message_size, liveness));
+        self.state = State::Ready(Traffic::new(outcome.protection, self.max_message_size, liveness, now));
         self.events.push_back(LinkEvent::Established {
             identity: outcome.identity,
             #[cfg(feature = "curve")]

@@ -19,6 +19,7 @@ use super::liveness::{Due, Liveness};
 use super::output::OutputQueue;
 use super::{LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
 use crate::Multipart;
+use crate::kept::QUIET;
 
 /// Z-14: no TTL in our PING. With one, the peer could close a link because this end has nothing to send.
 const TTL: [u8; 2] = [0, 0];
@@ -36,6 +37,8 @@ pub(super) struct Traffic {
     pub(super) assembly: Assembly,
     /// `None` if the peer gets no PINGs.
     pub(super) liveness: Option<Liveness>,
+    /// When the last bytes of the peer were read.
+    heard: Instant,
     /// Messages that were sent. Each PING has the number as its context, so its PONG says that the peer has read
     /// so many.
     sent: u64,
@@ -44,8 +47,27 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn new(protection: Protection, max_message_size: usize, liveness: Option<Liveness>) -> Self {
-        Self { protection, assembly: Assembly::new(max_message_size), liveness, sent: 0, acknowledged: 0 }
+    pub(super) fn new(
+        protection: Protection,
+        max_message_size: usize,
+        liveness: Option<Liveness>,
+        now: Instant,
+    ) -> Self {
+        let assembly = Assembly::new(max_message_size);
+        Self { protection, assembly, liveness, heard: now, sent: 0, acknowledged: 0 }
+    }
+
+    /// The peer has sent some bytes. Z-14: any byte counts as an answer to a PING.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        if let Some(liveness) = &mut self.liveness {
+            liveness.heard(now);
+        }
+    }
+
+    /// Whether nothing was read for so long that spare memory is freed.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= QUIET
     }
 
     /// Checks the size of a frame before any of it is buffered.

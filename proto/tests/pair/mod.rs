@@ -92,6 +92,7 @@ impl Side {
     /// Puts the next bytes to send into `buffer`, as many as the other side reads at once.
     fn write(&mut self, now: Instant, buffer: &mut BytesMut) {
         buffer.clear();
+        self.connection.handle_timeout(now).expect("nothing is late");
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = self.connection.poll_transmit(now, &mut slices).expect("nothing is wrong with the link");
         for slice in &slices[..filled] {

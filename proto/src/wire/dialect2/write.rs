@@ -76,7 +76,7 @@ impl PacketWriter {
         piece: &Piece,
     ) {
         let names = method.as_bytes().len() + key.as_bytes().len();
-        let out = self.begin(64 + names + options.metadata.size() + piece.bytes.len());
+        let out = self.begin(64 + names + options.metadata.size() + copied(&piece.bytes));
         let mut head = Head::new();
         head.array(7).uint(kind::OPEN).uint(call).uint(flags(piece));
         head.str(method.as_bytes().len()).append_to(out);
@@ -93,7 +93,7 @@ impl PacketWriter {
 
     /// Adds a RESULT.
     pub(crate) fn result(&mut self, call: u64, options: &Options, piece: &Piece) {
-        self.begin(64 + options.metadata.size() + piece.bytes.len());
+        self.begin(64 + options.metadata.size() + copied(&piece.bytes));
         let mut head = Head::new();
         head.array(5).uint(kind::RESULT).uint(call).uint(flags(piece));
         self.options(&mut head, options);
@@ -121,7 +121,7 @@ impl PacketWriter {
 
     /// Adds a DATA.
     pub(crate) fn data(&mut self, call: u64, offset: u64, piece: &Piece) {
-        self.begin(64 + piece.bytes.len());
+        self.begin(64 + copied(&piece.bytes));
         let mut head = Head::new();
         self.piece(head.array(5).uint(kind::DATA).uint(call).uint(flags(piece)).uint(offset), &piece.bytes);
     }
@@ -137,8 +137,7 @@ impl PacketWriter {
 
     fn begin(&mut self, needed: usize) -> &mut BytesMut {
         assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
-        // An estimate: a piece of `TAIL_FROM` bytes or more takes no room, and the buffer grows for a longer
-        // record.
+        // An estimate: the buffer grows for a longer record.
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
             // Not more than before, so that `BytesMut` can reuse its allocation.
@@ -152,7 +151,7 @@ impl PacketWriter {
         // One `bin` in two places: its head ends the buffer, and the transport writes the tail right after
         // it.
         head.bin(bytes.len()).append_to(&mut self.scratch);
-        if bytes.len() < TAIL_FROM {
+        if copied(bytes) == bytes.len() {
             self.scratch.extend_from_slice(bytes);
         } else {
             self.tail = bytes.clone();
@@ -199,6 +198,11 @@ impl PacketWriter {
             self.scratch.extend_from_slice(value);
         }
     }
+}
+
+/// Bytes of a piece that are copied: all or none.
+fn copied(piece: &Bytes) -> usize {
+    if piece.len() < TAIL_FROM { piece.len() } else { 0 }
 }
 
 fn flags(piece: &Piece) -> u64 {
