@@ -1,8 +1,8 @@
 //! Splits the byte stream into ZMTP frames (RFC 23, section "Framing").
 //!
-//! A payload is copied once, out of the buffer that was read into, also if it arrives in parts: a small one to
-//! a block that it shares with its neighbours, a large one to its own buffer, which becomes the frame of the
-//! message. Until [`Deframer::freeze`], it is not shared with the application, so an encrypted payload is
+//! A payload is copied once, out of the buffer that was read into, also if it arrives in parts: a small one
+//! to a block that it shares with its neighbours, a large one to its own buffer, which becomes the frame of
+//! the message. Until [`Deframer::freeze`], it is not shared with the application, so an encrypted payload is
 //! decrypted in place.
 
 use std::collections::VecDeque;
