@@ -41,7 +41,7 @@ pub(crate) struct Numbered<T> {
     slots: Vec<Option<T>>,
     /// Values in the ring.
     filled: usize,
-    /// Values that were moved out of the ring, or were inserted out of order.
+    /// Values that were moved out of the ring, or were inserted too far in front of it.
     others: BTreeMap<u64, T>,
 }
 
@@ -102,10 +102,8 @@ impl<T> Numbered<T> {
     /// [`insert`](Self::insert) if the number does not follow the newest one, or the ring is full.
     #[cold]
     fn insert_out_of_order(&mut self, number: u64, value: T) {
-        // The ring only grows at its end.
         if self.filled > 0 && number < self.first {
-            self.others.insert(number, value);
-            return;
+            return self.insert_before(number, value);
         }
         // A jump: the ring would be long, and mostly empty. It begins anew with this number.
         if self.distance(number) > self.span + FEW {
@@ -123,6 +121,25 @@ impl<T> Numbered<T> {
         self.span = self.span.max(span);
         self.filled += 1;
         self.retire_outliving();
+    }
+
+    /// Adds a value in front of the ring, if it is near: connections, for example, don't make their first calls
+    /// in the order of their numbers.
+    fn insert_before(&mut self, number: u64, value: T) {
+        let missing = self.first - number;
+        // Few, because each is skipped again when the value is removed.
+        if missing > FEW || self.span + missing > self.most() {
+            self.others.insert(number, value);
+            return;
+        }
+        let span = self.span + missing;
+        if span > self.slots.len() as u64 {
+            self.resize(span);
+        }
+        (self.first, self.span) = (number, span);
+        let slot = self.slot(number);
+        self.slots[slot] = Some(value);
+        self.filled += 1;
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
@@ -378,6 +395,21 @@ mod tests {
         assert!(map.slots.len() > 500);
         map.shrink();
         assert!(map.slots.len() <= LOOSE as usize && map.get(999) == Some(&999));
+    }
+
+    #[test]
+    fn a_ring_grows_in_front_too_if_little_is_missing() {
+        let mut map: Numbered<u64> = Numbered::default();
+        let far = 100 - FEW - 4;
+        for number in [100, 101, 97, 99, far, 98] {
+            map.insert(number, number);
+        }
+        assert_eq!((map.first, map.span, map.filled), (97, 5, 5));
+        assert_eq!((map.get(far), map.others.len()), (Some(&far), 1));
+        for number in [97, 98, far, 99, 101, 100] {
+            assert_eq!(map.remove(number), Some(number));
+        }
+        assert!(map.is_empty());
     }
 
     #[test]

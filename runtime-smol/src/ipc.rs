@@ -10,9 +10,10 @@ use smol::Async;
 use smol::net::unix::UnixStream;
 
 use crate::accept::poll_accept;
+use crate::socket::Stream;
 
 pub(crate) async fn connect(path: &Path) -> io::Result<BoxSocket> {
-    Ok(Box::new(UnixStream::connect(path).await?))
+    Ok(Box::new(Stream::from(UnixStream::connect(path).await?)))
 }
 
 pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {
@@ -20,6 +21,6 @@ pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {
     let socket = Async::new_nonblocking(socket)?;
     Ok(ipc_listener(file, move |cx| {
         let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
-        Poll::Ready(UnixStream::try_from(stream))
+        Poll::Ready(UnixStream::try_from(stream).map(Stream::from))
     }))
 }

@@ -5,6 +5,7 @@
 mod accept;
 mod ipc;
 mod runtime;
+mod socket;
 
 pub use callosum_runtime::*;
 pub use runtime::SmolRuntime;

@@ -15,6 +15,7 @@ use smol::net::{TcpListener, TcpStream};
 use smol::{Async, Executor};
 
 use crate::accept::poll_accept;
+use crate::socket::Stream;
 
 /// smol's global executor, or one of your own.
 ///
@@ -74,10 +75,10 @@ impl Runtime for SmolRuntime {
 struct SmolSockets;
 
 impl Sockets for SmolSockets {
-    type Tcp = TcpStream;
+    type Tcp = Stream<TcpStream, net::TcpStream>;
 
     async fn connect_tcp(address: (&str, u16)) -> io::Result<Self::Tcp> {
-        TcpStream::connect(address).await
+        TcpStream::connect(address).await.map(Stream::from)
     }
 
     async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
@@ -86,7 +87,7 @@ impl Sockets for SmolSockets {
         let socket = Arc::<Async<net::TcpListener>>::from(listener);
         Ok(tcp_listener(address, options, move |cx| {
             let (stream, peer) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
-            Poll::Ready(Ok((TcpStream::try_from(stream)?, peer)))
+            Poll::Ready(Ok((Stream::from(TcpStream::try_from(stream)?), peer)))
         }))
     }
 

@@ -1,9 +1,9 @@
 //! Splits the byte stream into ZMTP frames (RFC 23, section "Framing").
 //!
-//! A payload is copied once, out of the buffer that was read into: a small one to a block that it shares with
-//! its neighbours, a large one to its own buffer, which becomes the frame of the message. Until
-//! [`Deframer::freeze`], it is not shared with the application, so an encrypted payload is decrypted in
-//! place.
+//! A payload is copied once, out of the buffer that was read into, also if it arrives in parts: a small one
+//! to a block that it shares with its neighbours, a large one to its own buffer, which becomes the frame of
+//! the message. Until [`Deframer::freeze`], it is not shared with the application, so an encrypted payload is
+//! decrypted in place.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -116,7 +116,9 @@ pub(super) fn grow(buffer: &mut Vec<u8>, more: usize, first: usize, most: usize)
 pub(super) struct Deframer {
     raw: [u8; MAX_HEAD],
     filled: usize,
+    /// Received bytes of an incomplete payload that is larger than [`SHARE_MAX`].
     partial: Vec<u8>,
+    /// Where small payloads are collected; holds the received bytes of an incomplete one.
     block: BytesMut,
     /// The capacity of the current block when it was allocated.
     block_size: usize,
@@ -160,9 +162,8 @@ impl Deframer {
     /// Reads a payload of `len` bytes; `None` until it is complete. `len` must not change until then. Never
     /// shares the buffer of `data`.
     pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
-        // The common case: all of a small payload has arrived.
-        if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
-            return Some(Payload::Shared(self.small(data, len)));
+        if len <= SHARE_MAX {
+            return self.small(data, len).map(Payload::Shared);
         }
         if self.partial.is_empty() {
             // The first part. `reuse` allocates nothing, so an announced length alone costs no memory (Z-12).
@@ -200,21 +201,28 @@ impl Deframer {
 
     /// Received bytes of an incomplete payload.
     pub(super) fn partial(&self) -> usize {
-        self.partial.len()
+        self.partial.len() + self.block.len()
     }
 
-    fn small(&mut self, data: &mut &[u8], len: usize) -> BytesMut {
+    /// Also one that arrives in parts: `block` then holds those that have arrived.
+    fn small(&mut self, data: &mut &[u8], len: usize) -> Option<BytesMut> {
         if len == 0 {
-            return BytesMut::new();
+            return Some(BytesMut::new());
         }
-        // Reclaim the block if all payloads in it were dropped; otherwise allocate a new one.
+        let take = data.len().min(len - self.block.len());
+        if take == 0 {
+            // An announced length alone costs no memory (Z-12).
+            return None;
+        }
+        // Reclaim the block if all payloads in it were dropped; otherwise allocate a new one. Never between
+        // two parts, for which there is room since the first.
         if self.block.capacity() < len && !self.block.try_reclaim(self.block_size.max(len)) {
             self.block_size = (2 * self.block_size).clamp(FIRST_BLOCK, BLOCK);
             self.block = BytesMut::with_capacity(self.block_size.max(len));
         }
-        self.block.extend_from_slice(&data[..len]);
-        data.advance(len);
-        self.block.split()
+        self.block.extend_from_slice(&data[..take]);
+        data.advance(take);
+        (self.block.len() == len).then(|| self.block.split())
     }
 
     fn large(&mut self, payload: Vec<u8>) -> Bytes {
@@ -251,7 +259,10 @@ impl Deframer {
 
     /// Frees memory that is kept for future payloads.
     pub(super) fn shrink(&mut self) {
-        (self.spare, self.block, self.block_size) = Default::default();
+        self.spare = VecDeque::new();
+        if self.block.is_empty() {
+            (self.block, self.block_size) = Default::default();
+        }
     }
 
     fn fill(&mut self, data: &mut &[u8], upto: usize) -> bool {

@@ -134,7 +134,8 @@ fn any_length_of_a_command_at_any_split_is_taken_or_refused_as_announced() {
     }
 }
 
-/// What is taken comes out as it is: at every split where it is small, and around the ends where it is large.
+/// What is taken comes out as it is: at every split where it is small, and around the ends where it is large, also if the link has
+/// given back spare memory in between.
 #[test]
 fn messages_of_any_length_at_any_split_come_whole() {
     let now = Instant::now();
@@ -152,6 +153,9 @@ fn messages_of_any_length_at_any_split_come_whole() {
             for at in splits {
                 link.handle_input(now, &stream.slice(..at)).unwrap();
                 assert_eq!(link.poll_event(), None);
+                if at % 2 == 0 {
+                    link.handle_timeout(now).unwrap();
+                }
                 link.handle_input(now, &stream.slice(at..)).unwrap();
                 let expected = Multipart::from_frames([body.clone()]).unwrap();
                 assert!(link.poll_event() == Some(LinkEvent::Message(expected)), "{len} cut at {at}");

@@ -234,7 +234,13 @@ impl StreamLink {
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let used = self.zmtp.output(&mut slices);
-        match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
+        let stream = Pin::new(&mut self.stream);
+        let written = match &slices[..used] {
+            // The common case for small messages. The kernel takes less time for `send` than for `writev`.
+            [slice] => stream.poll_write(cx, slice),
+            slices => stream.poll_write_vectored(cx, slices),
+        };
+        match written {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
             Poll::Ready(Ok(n)) => {
                 self.zmtp.advance_output(n);
