@@ -43,10 +43,14 @@ impl Waiters {
 
 /// Wakes a task of the application. Its executor may panic, and the caller must go on.
 pub(crate) fn wake(waker: Waker) {
+    caught(|| waker.wake());
+}
+
+/// Does what may wake a task of the application. `None` if that panics: then the caller must go on.
+pub(crate) fn caught<T>(wakes: impl FnOnce() -> T) -> Option<T> {
     assert_unlocked();
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("a waker panicked");
-    }
+    let woken = catch_unwind(AssertUnwindSafe(wakes));
+    woken.inspect_err(|_| tracing::error!("a waker panicked")).ok()
 }
 
 /// A future of the next change.

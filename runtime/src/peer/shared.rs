@@ -136,7 +136,7 @@ impl PeerShared {
 
     /// Wakes what drives the link.
     pub(crate) fn wake(&self) {
-        self.inbox.driver.wake();
+        self.inbox.wake();
     }
 
     /// None of its requests starts from now on: its link has ended, and a handler would have a slot for nothing until it is
