@@ -97,13 +97,13 @@ fn drop_spent() {
     SPENT_LEN.set(0);
     // A destructor that comes back here finds an empty list, and drops what it adds.
     let spent = SPENT.try_with(RefCell::take).unwrap_or_default();
-    spent.into_iter().for_each(drop_caught);
+    spent.into_iter().for_each(|bytes| drop_caught("a body", bytes));
 }
 
-/// The thread that drops bytes is seldom that of the application, and must go on.
-fn drop_caught(bytes: Bytes) {
-    if catch_unwind(AssertUnwindSafe(|| drop(bytes))).is_err() {
-        tracing::error!("the destructor of a body panicked");
+/// Drops what is the application's, or holds it. If that panics, what follows has to be done all the same.
+pub(crate) fn drop_caught<T>(what: &'static str, value: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        tracing::error!("the destructor of {what} panicked");
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.0);
         if HELD.get() == 0 {
-            return drop_caught(bytes);
+            return drop_caught("a body", bytes);
         }
         let mut bytes = Some(bytes);
         match SPENT.try_with(|spent| spent.borrow_mut().extend(bytes.take())) {
