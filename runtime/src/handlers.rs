@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::description::MethodDescription;
 use crate::error::{HandlerError, HandlerExists};
 use crate::handler::Context;
+use crate::lock::drop_caught;
 use crate::method::{Kind, Method};
 use crate::method_limits::{MethodLimit, MethodLimits};
 use crate::stream::{BodyReader, Responder};
@@ -203,8 +204,9 @@ impl Handlers {
 
     /// The endpoint is over. What its handlers own may be what keeps it in memory.
     pub(crate) fn clear(&self) {
-        let table = std::mem::take(&mut *self.table.write());
-        drop(table);
+        let Table { methods, fallback, .. } = std::mem::take(&mut *self.table.write());
+        // One by one: the others are dropped all the same.
+        methods.into_values().chain(fallback).for_each(|method| drop_caught("a handler", method));
     }
 
     /// Whether the handler of a method takes its argument as a stream. So does the refusal of an unknown method, which waits
