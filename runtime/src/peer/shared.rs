@@ -195,7 +195,8 @@ impl PeerShared {
     ) -> Option<ConnectionId> {
         state.linked = false;
         state.over = next.is_none();
-        state.cause = Some(cause.clone());
+        // There may be an error of the application's in it.
+        effects.drop_later(state.cause.replace(cause.clone()));
         let refused = cause.is_authentication_failure();
         let waits = next.is_some()
             && !refused
@@ -208,7 +209,7 @@ impl PeerShared {
         if !waits {
             state.end_streams(cause, self.core.now(), effects);
         }
-        state.cut = None;
+        effects.drop_later(state.cut.take());
         effects.drop_later(Some(std::mem::take(&mut state.pings)));
         if refused || next.is_none() {
             // `ready` returns why there is no link. The next attempt may succeed.
@@ -321,9 +322,10 @@ impl PeerShared {
         if state.connection.is_closed() {
             return;
         }
-        state.cut = Some(cause);
+        let former = state.cut.replace(cause);
         state.connection.close(CloseCause::Local);
         drop(state);
+        drop(former);
         self.wake();
     }
 

@@ -199,8 +199,15 @@ impl Shared {
     /// Sets the end of the call. A result that was received completely stays readable.
     pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
         let mut state = self.state.lock();
-        state.end.get_or_insert(result);
-        state.wake_all()
+        let wakers = state.wake_all();
+        if state.end.is_none() {
+            state.end = Some(result);
+            return wakers;
+        }
+        drop(state);
+        // There may be an error of the application's in it.
+        drop(result);
+        wakers
     }
 
     /// Ends the call if its layers have not made it, because the endpoint is over.
