@@ -183,16 +183,17 @@ impl Binder {
         address: impl Into<String>,
         identity: impl Into<Identity>,
     ) -> Result<(), DisconnectCause> {
-        let (node, address) = (&self.node, address.into());
+        // Converted without a lock: that is code of the application.
+        let (node, address, identity) = (&self.node, address.into(), identity.into());
         let peer = PeerShared::over_messages(&node.core, Role::Binder);
-        peer.lock().set_identity(identity.into());
+        peer.lock().set_identity(identity);
         let slot = take_slot(node, &peer, &address)?;
         if !node.admit(&peer) {
             return Err(DisconnectCause::Shutdown);
         }
         let accepted = Accepted::new(node, &peer);
         let of = node.clone();
-        node.core.tasks.spawn(&*node.core.runtime, async move {
+        node.core.tasks.spawn(&*node.core.runtime, None, async move {
             let link = LinkPeer::new(peer.clone(), Bytes::new(), &address);
             let mut pump = Pump::new(of.clone(), peer.clone());
             let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
@@ -332,7 +333,7 @@ fn take_in(
     }
     let accepted = Accepted::new(node, &peer);
     let of = node.clone();
-    node.core.tasks.spawn(&*node.core.runtime, async move {
+    node.core.tasks.spawn(&*node.core.runtime, None, async move {
         // Boxed: otherwise the future would keep room for the link and for the parts that it was made of.
         let mut link = Box::new(StreamLink::new(
             of.clone(),

@@ -44,7 +44,7 @@ pub(crate) fn open(mut new: OutgoingCall) -> Result<CallStreams, CallError> {
                 tracing::error!("a layer around a streamed call panicked");
             }
         });
-        peer.core.tasks.spawn_layers(&*peer.core.runtime, calling, shared);
+        peer.core.tasks.spawn(&*peer.core.runtime, Some(shared), calling);
     } else if let (None, Some(error)) = (shared.id(), shared.failure()) {
         return Err(error);
     }

@@ -335,7 +335,7 @@ impl PeersOfLink {
             return;
         }
         let admitted = Admitted { of: self.clone(), link, cause: DisconnectCause::Shutdown };
-        self.node.core.tasks.spawn(&*self.node.core.runtime, async move {
+        self.node.core.tasks.spawn(&*self.node.core.runtime, None, async move {
             let driving = AssertUnwindSafe(drive(&admitted.link, &mut pump, &*admitted.of.sender));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
             admitted.conclude(cause);
