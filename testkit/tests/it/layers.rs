@@ -104,7 +104,7 @@ fn what_a_handler_has_spawned_learns_of_its_timeout() {
     metrics::with_local_recorder(&recorder, || {
         let world = World::new(2);
         world.run(async {
-            let host = world.host("server");
+            let host = world.host("spawned");
             let reasons = Arc::<Mutex<Vec<_>>>::default();
             let told = reasons.clone();
             let spawns = move |_: Bytes, context: Context| {
