@@ -245,6 +245,9 @@ impl Binder {
     /// answer to a heartbeat, to [`Peer::ping`] or to a probe of the shutdown. Otherwise closing its connection takes 1 s at
     /// most, or [`Limits::write_timeout`](crate::Limits::write_timeout) if it takes no bytes.
     ///
+    /// When this returns, every call of this side has its outcome: its future is ready, unless a [layer](crate::layer) of the
+    /// application still waits for something else.
+    ///
     /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
     /// itself until the grace period is over: poll it once there, or spawn it.
     pub async fn shutdown(&self, grace_period: Duration) -> Drained {

@@ -7,9 +7,11 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
 use crate::Endpoint;
+use crate::channel::{self, Receiver, Sender};
 use crate::lock::Mutex;
 use crate::rt::{BoxSocket, BoxStream, Listener, Socket};
 
@@ -19,8 +21,7 @@ const CAPACITY: usize = 64 * 1024;
 /// Connections that may wait to be accepted by one listener.
 const BACKLOG: usize = 128;
 
-static NAMES: LazyLock<Mutex<BTreeMap<String, async_channel::Sender<Duplex>>>> =
-    LazyLock::new(Mutex::default);
+static NAMES: LazyLock<Mutex<BTreeMap<String, Sender<Duplex>>>> = LazyLock::new(Mutex::default);
 
 /// One end of a pair of byte streams in memory, such as [`duplex`] makes. Like a socket it takes what there is room for,
 /// and gives what there is.
@@ -76,14 +77,12 @@ impl AsyncWrite for Duplex {
 impl Socket for Duplex {}
 
 pub(crate) fn bind(name: &str) -> io::Result<Box<dyn Listener>> {
-    let (sender, receiver) = async_channel::bounded(BACKLOG);
+    let (sender, receiver) = channel::bounded(BACKLOG);
     match NAMES.lock().entry(name.to_owned()) {
-        std::collections::btree_map::Entry::Occupied(_) => Err(io::ErrorKind::AddrInUse.into()),
-        std::collections::btree_map::Entry::Vacant(free) => {
-            free.insert(sender);
-            Ok(Box::new(InprocListener { name: name.to_owned(), receiver }))
-        }
-    }
+        std::collections::btree_map::Entry::Occupied(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        std::collections::btree_map::Entry::Vacant(free) => free.insert(sender),
+    };
+    Ok(Box::new(InprocListener { name: name.to_owned(), receiver }))
 }
 
 pub(crate) async fn connect(name: &str) -> io::Result<BoxStream> {
@@ -95,13 +94,13 @@ pub(crate) async fn connect(name: &str) -> io::Result<BoxStream> {
 
 struct InprocListener {
     name: String,
-    receiver: async_channel::Receiver<Duplex>,
+    receiver: Receiver<Duplex>,
 }
 
 impl Listener for InprocListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxSocket, String)>> {
         Box::pin(async {
-            let stream = self.receiver.recv().await.map_err(|_| io::ErrorKind::NotConnected)?;
+            let stream = self.receiver.next().await.ok_or(io::ErrorKind::NotConnected)?;
             Ok((Box::new(stream) as BoxSocket, Endpoint::Inproc(self.name.clone()).to_string()))
         })
     }
@@ -113,6 +112,8 @@ impl Listener for InprocListener {
 
 impl Drop for InprocListener {
     fn drop(&mut self) {
-        NAMES.lock().remove(&self.name);
+        let sender = NAMES.lock().remove(&self.name);
+        // Without the lock: it wakes the task that accepts, if that still waits.
+        drop(sender);
     }
 }

@@ -26,6 +26,7 @@ mod builder;
 mod by_hand;
 mod call_options;
 mod cancel;
+mod channel;
 mod codec;
 mod config;
 mod connector;

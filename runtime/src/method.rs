@@ -16,7 +16,7 @@ use crate::description::MethodDescription;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
 use crate::pace::Pace;
-use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler};
+use crate::stream::{BodyReader, CallStreams, Responder, Shared, StreamHandler};
 
 /// The handler of a method's calls: a function, or a handler of your own.
 ///
@@ -141,16 +141,18 @@ impl Method {
         Self { description: Some(description), ..self }
     }
 
-    /// Hands the argument to the handler, in the way in which it takes it.
+    /// Hands the argument to the handler, in the way in which it takes it. If there are layers, they may have made what is told of its
+    /// streams.
     pub(crate) fn begin(
         self: &Arc<Self>,
         request: RequestId,
         body: Body,
         context: Context,
+        told: Option<Arc<Shared>>,
     ) -> BoxFuture<'static, Reply> {
         let streams = || {
             let shared = context.peer.shared.clone();
-            let told = shared.lock().follow_streams(request.into());
+            let told = shared.lock().follow_streams(request.into(), told);
             Arc::new(CallStreams::new(shared, told, None))
         };
         match (&self.kind, body) {

@@ -75,7 +75,7 @@ pub(crate) enum Phase {
     Draining(Instant),
     /// What is left is being ended: some calls have no outcome yet.
     Ending(Drained),
-    /// Every call has its outcome.
+    /// Every call has its outcome: each peer was locked to end its calls, and under that lock those that had ended had got theirs.
     Over(Drained),
 }
 

@@ -11,9 +11,9 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use effects::{Answered, Effect};
+pub(crate) use effects::Effect;
 pub use handle::{CallLayer, CallNext, CallResult, OutgoingCall, Peer};
 pub(crate) use handle::{CallLayers, add_layer};
 pub use info::{PeerId, PeerInfo};
-pub(crate) use pending::PendingReply;
+pub(crate) use pending::{Answered, PendingReply};
 pub(crate) use shared::{PeerShared, Unsettled};

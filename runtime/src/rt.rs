@@ -18,6 +18,8 @@ mod sockets;
 
 pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
+pub use crate::waiters::{Change, Waiters};
+
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
 ///
 /// [`now`](Self::now), [`fill_random`](Self::fill_random) and [`timer`](Self::timer) may be called while an endpoint holds a lock:

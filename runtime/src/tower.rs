@@ -193,8 +193,8 @@ impl Service<HandlerRequest> for HandlerService {
     }
 
     fn call(&mut self, HandlerRequest { body, context }: HandlerRequest) -> Self::Future {
-        let call =
-            IncomingCall { request: context.request, body: Body::Whole(body), context, is_fallback: false };
+        let (request, body) = (context.request, Body::Whole(body));
+        let call = IncomingCall { request, body, context, is_fallback: false, streams: None };
         // The handler itself, whose panics are caught there.
         HandlerNext::new(Arc::default(), self.method.clone()).run(call).map(Ok).boxed()
     }

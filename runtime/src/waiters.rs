@@ -1,8 +1,8 @@
 //! Tasks that wait for something to change.
 //!
 //! A waker is the application's: while it wakes a task, its executor may poll or drop that task, which may then come back here. So wakers
-//! are cloned, woken and dropped without a lock. The idea: changes are counted, and a [`Listener`] is ready once the number of changes is
-//! another one than when it began to listen.
+//! are cloned, woken and dropped without a lock. The idea: changes are counted, and a [`Change`] is ready once the number of changes is
+//! another one than when it was listened for.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,9 +14,27 @@ use std::task::{Context, Poll, Waker};
 
 use crate::lock::{Mutex, assert_unlocked};
 
-/// The tasks that wait for one kind of change.
+/// The tasks that wait for one kind of change, for what is built on endpoints.
+///
+/// No lock is held while a task is woken: its executor may poll or drop the task at once.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use callosum_runtime::rt::Waiters;
+///
+/// async fn until_set(flag: &AtomicBool, set: &Waiters) {
+///     loop {
+///         // Before the flag is read, so that no change falls in between.
+///         let changed = set.listen();
+///         if flag.load(Ordering::Acquire) {
+///             return;
+///         }
+///         changed.await;
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
+pub struct Waiters {
     /// Counted up under the lock, and read without it.
     changes: AtomicU64,
     state: Mutex<State>,
@@ -31,12 +49,12 @@ struct State {
 
 impl Waiters {
     /// Waits for the next change from now on. Check afterwards whether it has happened already.
-    pub(crate) fn listen(&self) -> Listener<'_> {
-        Listener { waiters: self, seen: self.changes.load(Acquire), place: None }
+    pub fn listen(&self) -> Change<'_> {
+        Change { waiters: self, seen: self.changes.load(Acquire), place: None }
     }
 
-    /// There is a change.
-    pub(crate) fn wake_all(&self) {
+    /// There is a change. Don't call it while you hold a lock that a woken task may need. A waker that panics is logged.
+    pub fn wake_all(&self) {
         let wakers = {
             let mut state = self.state.lock();
             self.changes.fetch_add(1, Release);
@@ -58,22 +76,22 @@ pub(crate) fn caught<T>(wakes: impl FnOnce() -> T) -> Option<T> {
     woken.inspect_err(|_| tracing::error!("a waker panicked")).ok()
 }
 
-/// A future of the next change.
+/// A future of the next change, from [`Waiters::listen`]. Cancel safe.
 #[derive(Debug)]
-pub(crate) struct Listener<'a> {
+pub struct Change<'a> {
     waiters: &'a Waiters,
     seen: u64,
     /// Its number and its waker, once it has been polled and waits.
     place: Option<(u64, Waker)>,
 }
 
-impl Listener<'_> {
+impl Change<'_> {
     fn has_changed(&self) -> bool {
         self.waiters.changes.load(Acquire) != self.seen
     }
 }
 
-impl Future for Listener<'_> {
+impl Future for Change<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -106,7 +124,7 @@ impl Future for Listener<'_> {
     }
 }
 
-impl Drop for Listener<'_> {
+impl Drop for Change<'_> {
     fn drop(&mut self) {
         if let Some((number, _)) = self.place {
             let waker = self.waiters.state.lock().wakers.remove(&number);

@@ -18,6 +18,7 @@ pub mod pair;
 mod readable;
 pub mod sim;
 pub mod unit;
+pub mod wake;
 pub mod world;
 pub mod wrapped;
 mod zmtp;

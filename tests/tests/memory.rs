@@ -16,6 +16,7 @@ use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{HandlerResult, Limits};
 use callosum_tests::raw::{RawPeer, open, part, whole};
 use callosum_tests::rig::{Rig, Transport, on};
+use futures_util::future::join_all;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use peak_alloc::PeakAlloc;
 use serde_json::Value;
@@ -221,6 +222,55 @@ async fn idle(rig: Rig) {
         assert!(held() <= MOST, "{name}: {} bytes a connection", held());
         driver.cut().await;
     }
+}
+
+/// What a connection holds that has carried large calls and has been quiet since, with both of its ends. That memory is given
+/// back to the allocator; what the allocator gives back to the system is its own affair.
+async fn used(rig: Rig) {
+    const CONNECTIONS: usize = 64;
+    const CALLS: usize = 3;
+    const BODY: usize = 256 * KIB;
+    const MOST: usize = 32 * KIB;
+    let builder = rig.builder().handle_raw("echo", async |body: Bytes, _| HandlerResult::Ok(body));
+    let (binder, driver) = rig.serve(builder).await;
+    let use_one = async |tag: usize| {
+        let (connector, driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
+        for _ in 0..CALLS {
+            let body = Bytes::from(vec![tag as u8; BODY]);
+            let echoed = connector.peer().invoke_raw("echo", body.clone()).await.expect("it is echoed");
+            assert!(echoed == body);
+        }
+        (connector, driver)
+    };
+    // What all have together, such as the buffers of threads.
+    let first = use_one(0).await;
+    rig.pause(Duration::from_secs(2)).await;
+    let before = HEAP.current_usage();
+    let others = join_all((1..=CONNECTIONS).map(use_one)).await;
+    let held = || HEAP.current_usage().saturating_sub(before) / CONNECTIONS;
+    let at_first = held();
+    for _ in 0..300 {
+        if held() <= MOST {
+            break;
+        }
+        rig.pause(Duration::from_millis(100)).await;
+    }
+    println!("{at_first} bytes a connection at first, {} once it is quiet", held());
+    assert!(held() <= MOST, "{} bytes a connection", held());
+    for (_, driver) in others.into_iter().chain([first]) {
+        driver.cut().await;
+    }
+    driver.cut().await;
+}
+
+#[test]
+fn used_connections_on_tokio() {
+    alone(|| on(Host::Tokio, "used on tokio", Transport::Tcp, used));
+}
+
+#[test]
+fn used_connections_on_async_std() {
+    alone(|| on(Host::AsyncStd, "used on async-std", Transport::Tcp, used));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The events of a tunnel, as a stream.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_broadcast::{InactiveReceiver, Receiver, Sender};
 use futures_util::Stream;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::{ConnectionInfo, End, ListenAddress, Reason};
@@ -76,46 +77,132 @@ pub struct Summary {
 ///
 /// A subscriber that has more than 1,024 unread events misses the oldest; the tunnel never waits for a subscriber.
 #[derive(Debug)]
-pub struct TunnelEvents(Pin<Box<Receiver<TunnelEvent>>>);
+pub struct TunnelEvents(Arc<Subscriber>);
 
 impl Stream for TunnelEvents {
     type Item = TunnelEvent;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<TunnelEvent>> {
-        self.0.as_mut().poll_next(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<TunnelEvent>> {
+        self.0.task.register(cx.waker());
+        let mut unread = self.0.unread.lock();
+        match unread.events.pop_front() {
+            None if !unread.is_closed => Poll::Pending,
+            next => Poll::Ready(next),
+        }
     }
 }
 
-/// Where events go, until nothing can happen any more.
+/// The events of one subscriber.
+#[derive(Debug, Default)]
+struct Subscriber {
+    unread: Mutex<Unread>,
+    task: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Unread {
+    events: VecDeque<TunnelEvent>,
+    is_closed: bool,
+}
+
+/// Where events go: the subscribers that still exist. `None` once nothing can happen any more.
 #[derive(Debug)]
-pub(crate) struct Sink(Mutex<Option<(Sender<TunnelEvent>, InactiveReceiver<TunnelEvent>)>>);
+pub(crate) struct Sink(Mutex<Option<Vec<Weak<Subscriber>>>>);
 
 impl Default for Sink {
     fn default() -> Self {
-        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
-        sender.set_overflow(true);
-        sender.set_await_active(false);
-        Self(Mutex::new(Some((sender, receiver.deactivate()))))
+        Self(Mutex::new(Some(Vec::new())))
     }
 }
 
 impl Sink {
     pub(crate) fn subscribe(&self) -> TunnelEvents {
-        TunnelEvents(Box::pin(match &*self.0.lock() {
-            Some((_, receiver)) => receiver.activate_cloned(),
-            // Its sender is gone, so it has ended.
-            None => async_broadcast::broadcast(1).1,
-        }))
+        let subscriber = Arc::<Subscriber>::default();
+        match &mut *self.0.lock() {
+            Some(subscribers) => {
+                // Otherwise an application that subscribes often would fill the list while there are no events.
+                if subscribers.len() == subscribers.capacity() {
+                    subscribers.retain(|known| known.strong_count() > 0);
+                }
+                subscribers.push(Arc::downgrade(&subscriber));
+            }
+            None => subscriber.unread.lock().is_closed = true,
+        }
+        TunnelEvents(subscriber)
     }
 
     pub(crate) fn send(&self, event: TunnelEvent) {
-        let unread = self.0.lock().as_ref().map(|(sender, _)| sender.try_broadcast(event));
-        // An event without receivers, or one that was pushed out of the queue, is dropped outside of the lock.
-        drop(unread);
+        let mut told = Vec::new();
+        if let Some(subscribers) = &mut *self.0.lock() {
+            // Under the lock, so that all are told in the same order.
+            subscribers.retain(|subscriber| {
+                let Some(subscriber) = subscriber.upgrade() else { return false };
+                subscriber.unread.lock().push(event.clone());
+                told.push(subscriber);
+                true
+            });
+        }
+        wake(&told);
     }
 
     pub(crate) fn close(&self) {
-        let channel = self.0.lock().take();
-        drop(channel);
+        let subscribers = self.0.lock().take().unwrap_or_default();
+        let told: Vec<_> = subscribers.iter().filter_map(Weak::upgrade).collect();
+        told.iter().for_each(|subscriber| subscriber.unread.lock().is_closed = true);
+        wake(&told);
+    }
+}
+
+impl Unread {
+    fn push(&mut self, event: TunnelEvent) {
+        if self.events.len() >= CAPACITY {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// Not under a lock: while a task is woken, its executor may poll or drop it.
+fn wake(subscribers: &[Arc<Subscriber>]) {
+    subscribers.iter().for_each(|subscriber| subscriber.task.wake());
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    /// The forwards of the events that are there, and whether the stream has ended.
+    fn read(events: &mut TunnelEvents) -> (Vec<String>, bool) {
+        let mut forwards = Vec::new();
+        loop {
+            match events.next().now_or_never() {
+                Some(Some(TunnelEvent::AcceptFailed { forward, .. })) => forwards.push(forward.to_string()),
+                Some(Some(other)) => panic!("{other:?}"),
+                Some(None) => return (forwards, true),
+                None => return (forwards, false),
+            }
+        }
+    }
+
+    #[test]
+    fn a_subscriber_misses_the_oldest_of_too_many_and_no_other_subscriber_does() {
+        let sink = Sink::default();
+        let send = |n: usize| {
+            let (forward, kind) = (n.to_string().into(), std::io::ErrorKind::Other);
+            sink.send(TunnelEvent::AcceptFailed { forward, kind });
+        };
+        let names = |range: std::ops::Range<usize>| range.map(|n| n.to_string()).collect::<Vec<_>>();
+        let (mut reads, mut lags) = (sink.subscribe(), sink.subscribe());
+        (0..CAPACITY).for_each(send);
+        assert_eq!(read(&mut reads), (names(0..CAPACITY), false));
+        send(CAPACITY);
+        let mut late = sink.subscribe();
+        sink.close();
+        assert_eq!(read(&mut reads), (names(CAPACITY..CAPACITY + 1), true));
+        assert_eq!(read(&mut lags), (names(1..CAPACITY + 1), true), "all but the first");
+        assert_eq!(read(&mut late), (vec![], true));
+        assert_eq!(read(&mut sink.subscribe()), (vec![], true));
     }
 }

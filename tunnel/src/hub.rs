@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::Drained;
-use callosum_runtime::rt::Runtime;
-use event_listener::Event;
+use callosum_runtime::rt::{Runtime, Waiters};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tracing::Span;
@@ -30,8 +29,8 @@ pub(crate) struct Hub {
     pub(crate) events: Arc<Sink>,
     pub(crate) totals: Table,
     registry: Mutex<Registry>,
-    phase_changed: Event,
-    none_left: Event,
+    phase_changed: Waiters,
+    none_left: Waiters,
 }
 
 #[derive(Default)]
@@ -75,8 +74,8 @@ impl Hub {
             events: Arc::default(),
             totals: Table::default(),
             registry: Mutex::default(),
-            phase_changed: Event::new(),
-            none_left: Event::new(),
+            phase_changed: Waiters::default(),
+            none_left: Waiters::default(),
         })
     }
 
@@ -114,7 +113,7 @@ impl Hub {
         let mut registry = self.registry.lock();
         registry.phase = registry.phase.max(to);
         drop(registry);
-        self.phase_changed.notify(usize::MAX);
+        self.phase_changed.wake_all();
     }
 
     /// Ends all connections at their next poll, for this reason.
@@ -237,7 +236,7 @@ impl Drop for Guard {
         let is_last = registry.live.is_empty();
         drop(registry);
         if is_last {
-            self.hub.none_left.notify(usize::MAX);
+            self.hub.none_left.wake_all();
         }
     }
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::FileStamp;
-use callosum_runtime::rt::Runtime;
-use event_listener::Event;
+use callosum_runtime::rt::{Runtime, Waiters};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::{Mutex, RwLock};
@@ -40,8 +39,22 @@ pub struct RuleSet {
 #[derive(Debug)]
 struct Shared {
     rules: RwLock<Arc<Rules>>,
-    changed: Event,
+    changed: Waiters,
     file: Option<Mutex<Watched>>,
+}
+
+impl Shared {
+    /// Waits until other rules are in force.
+    async fn other_than(&self, known: &Arc<Rules>) -> Arc<Rules> {
+        loop {
+            let changed = self.changed.listen();
+            let rules = self.rules.read().clone();
+            if !Arc::ptr_eq(&rules, known) {
+                return rules;
+            }
+            changed.await;
+        }
+    }
 }
 
 /// A file, and what has been seen of it.
@@ -98,7 +111,7 @@ impl RuleSet {
 
     fn with(rules: Rules, file: Option<Watched>) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        let shared = Shared { rules, changed: Event::new(), file: file.map(Mutex::new) };
+        let shared = Shared { rules, changed: Waiters::default(), file: file.map(Mutex::new) };
         Self { shared: Arc::new(shared), anonymous: None, proxy_protocol: false, interval: INTERVAL }
     }
 
@@ -128,8 +141,13 @@ impl RuleSet {
 
     /// Replaces all rules. Connections that the new rules do not allow are closed.
     pub fn replace(&self, rules: Rules) {
+        self.put(rules);
+        self.shared.changed.wake_all();
+    }
+
+    /// The same, but for telling others.
+    fn put(&self, rules: Rules) {
         *self.shared.rules.write() = Arc::new(rules);
-        self.shared.changed.notify(usize::MAX);
     }
 
     /// Reads the file now, changed or not. Does nothing without one.
@@ -140,19 +158,22 @@ impl RuleSet {
         // Locked while the file is read: otherwise a thread that read earlier could overwrite the result of a later read.
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
         let look = FileStamp::of(&file.path).ok();
-        self.replace(read(&file.path)?);
+        self.put(read(&file.path)?);
         (file.read, file.last) = (look, None);
+        drop(file);
+        self.shared.changed.wake_all();
         Ok(())
     }
 
     /// Reads the file if it has changed, and not again since it was looked at before.
-    fn look_again(&self, file: &mut Watched) {
+    fn look_again(&self, file: &Mutex<Watched>) {
+        let mut file = file.lock();
         let problem = match FileStamp::of(&file.path) {
             Ok(look) if file.read == Some(look) => return,
             Ok(look) if file.last == Some(look) => {
                 // Even after an error, it is read again only when it changes again.
                 (file.read, file.last) = (Some(look), None);
-                read(&file.path).map(|rules| self.replace(rules)).err()
+                read(&file.path).map(|rules| self.put(rules)).err()
             }
             Ok(look) => {
                 file.last = Some(look);
@@ -164,21 +185,26 @@ impl RuleSet {
             }
         };
         let problem = problem.map(|error| error.to_string());
-        if file.problem == problem {
-            return;
-        }
+        let is_new = file.problem != problem;
+        file.problem.clone_from(&problem);
+        let path = file.path.clone();
+        // Those that are told may come back here.
+        drop(file);
         match &problem {
-            Some(error) => tracing::warn!(error, "the tunnel rules stay what they were"),
-            None => tracing::info!(path = %file.path.display(), "tunnel rules read again"),
+            Some(error) if is_new => tracing::warn!(error, "the tunnel rules stay what they were"),
+            None if is_new => tracing::info!(path = %path.display(), "tunnel rules read again"),
+            _ => {}
         }
-        file.problem = problem;
+        if problem.is_none() {
+            self.shared.changed.wake_all();
+        }
     }
 
     async fn watch(self, runtime: Arc<dyn Runtime>) {
         loop {
             sleep(&*runtime, self.interval).await;
             if let Some(file) = &self.shared.file {
-                self.look_again(&mut file.lock());
+                self.look_again(file);
             }
         }
     }
@@ -214,11 +240,10 @@ impl Authorizer for RuleSet {
     }
 
     fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
-        let shared = self.shared.clone();
-        // Listens before what has changed is acted upon, so that no change falls in between.
-        let changes = stream::unfold((shared.changed.listen(), shared), |(changed, shared)| async move {
-            changed.await;
-            Some(((), (shared.changed.listen(), shared)))
+        // What is in force now is known, so that no change from now on is missed.
+        let changes = stream::unfold((self.shared.clone(), self.rules()), |(shared, known)| async move {
+            let rules = shared.other_than(&known).await;
+            Some(((), (shared, rules)))
         });
         let watching = stream::once(self.clone().watch(runtime.clone()));
         Some(stream::select(changes, watching).boxed())

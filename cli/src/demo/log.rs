@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use callosum_runtime::rt::Waiters;
+
 use super::calls::{AGENTS, CALLS, COLUMN, KEYLESS, Row};
 use super::timeline::Span;
 use crate::executor::Executor;
@@ -32,14 +34,14 @@ pub(super) struct Mark {
 #[derive(Default)]
 pub(super) struct Log {
     marks: Mutex<Vec<Mark>>,
-    changed: event_listener::Event,
+    changed: Waiters,
 }
 
 impl Log {
     pub(super) fn mark(&self, agent: usize, row: usize, step: Step) {
         let at = Instant::now();
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(Mark { agent, row, step, at });
-        self.changed.notify(usize::MAX);
+        self.changed.wake_all();
     }
 
     pub(super) fn marks(&self) -> Vec<Mark> {

@@ -64,6 +64,11 @@ impl RecvStream<'_> {
         }
     }
 
+    /// Bytes that have arrived and can be read; 0 if there is no such stream, or it can't be read.
+    pub fn unread(&mut self) -> u64 {
+        self.calls.readable(self.id).map_or(0, |half| half.unread())
+    }
+
     /// Reassembles the rest of the stream to one body of at most
     /// [`max_body`](crate::ConnectionConfig::max_body) bytes, which [`Event::Reassembled`] delivers. The body
     /// waits until the endpoint assigns memory. From then on, it must be complete within 30 s, plus 1 s for

@@ -265,6 +265,14 @@ impl RecvHalf {
         self.declared.is_some()
     }
 
+    /// Bytes that have arrived and can be read.
+    pub(crate) fn unread(&self) -> u64 {
+        match self.mode {
+            Mode::Broken(_) | Mode::Failed(_) => 0,
+            _ => self.received - self.consumed,
+        }
+    }
+
     /// Cost of the unread bytes.
     pub(crate) fn unread_cost(&self) -> u64 {
         self.spent - self.consumed_cost

@@ -13,7 +13,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::handler::Context;
+#[cfg(feature = "metrics")]
+use crate::method::Kind;
 use crate::method::{Method, panicked};
+use crate::stream::Shared;
 
 /// A layer around the handlers of an endpoint. See the [module](crate::layer), and [`Builder::layer`](crate::Builder::layer).
 ///
@@ -48,6 +51,8 @@ pub struct IncomingCall {
     pub(crate) context: Context,
     /// The fallback answers it.
     pub(crate) is_fallback: bool,
+    /// The streams that its handler will read and write, if a layer counts their bytes.
+    pub(crate) streams: Option<Arc<Shared>>,
 }
 
 impl IncomingCall {
@@ -94,6 +99,14 @@ impl HandlerNext {
         Self { layers, at: 0, method }
     }
 
+    /// The streams that the handler of this call will read and write, if it does.
+    #[cfg(feature = "metrics")]
+    pub(super) fn streams(&self, call: &mut IncomingCall) -> Option<Arc<Shared>> {
+        let is_whole = matches!((&call.body, &self.method.kind), (Body::Whole(_), Kind::Whole(_)));
+        let streams = || Arc::new(Shared::of(call.request.into()));
+        (!is_whole).then(|| call.streams.get_or_insert_with(streams).clone())
+    }
+
     /// Passes the call on. The handler starts when the future is first polled.
     pub fn run(mut self, call: IncomingCall) -> BoxFuture<'static, Reply> {
         let layers = self.layers.clone();
@@ -103,7 +116,10 @@ impl HandlerNext {
         }
         let name = call.context.method.clone();
         let exposes = call.context.exposes_tracebacks();
-        let handling = async move { self.method.begin(call.request, call.body, call.context).await };
+        let handling = async move {
+            let IncomingCall { request, body, context, streams, .. } = call;
+            self.method.begin(request, body, context, streams).await
+        };
         let handling = AssertUnwindSafe(handling).catch_unwind();
         handling.map(move |end| end.unwrap_or_else(|panic| panicked(&name, &*panic, exposes))).boxed()
     }

@@ -15,6 +15,7 @@ use super::outcome::{Report, Watched};
 use super::{CallLayer, CallNext, CallResult, HandlerLayer, HandlerNext, IncomingCall, OutgoingCall};
 use crate::error::CallError;
 use crate::rt::Runtime;
+use crate::stream::Shared;
 
 const CALLS: &str = "callosum_calls_total";
 const DURATION: &str = "callosum_call_duration_seconds";
@@ -39,8 +40,11 @@ const RESULT: &str = "callosum_result_bytes";
 ///   reply was. `cancelled`: a call by the side that answers, a handler by its caller or a shutdown. `dropped`: a call by the
 ///   application, or a call or handler by a layer around this one.
 ///
-/// All but `callosum_calls_in_flight` are recorded when a call ends. A call without a result has no `callosum_result_bytes`. Streams are
-/// counted and timed, up to their end; of their bytes, only a size that the caller has announced is known here.
+/// All but `callosum_calls_in_flight` are recorded when a call ends. A call without a result has no `callosum_result_bytes`.
+///
+/// Streams are counted and timed up to their end. Of a stream that this side writes, the bytes count that were written by then, of one
+/// that it reads, those that were read; of a call that ends `ok`, all bytes of its result, although some of them may be read only later.
+/// A result that breaks off counts with the outcome of its call, unless no byte of it was written or read.
 ///
 /// Time is that of the endpoint's [runtime](crate::rt::Runtime::now).
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,23 +63,63 @@ impl Metrics {
     }
 }
 
+/// The streams of a call. They count their bytes, which don't pass the layers.
+enum Streams {
+    OfCall(Arc<Shared>),
+    OfHandler(Arc<Shared>),
+}
+
+impl Streams {
+    fn argument(&self) -> u64 {
+        match self {
+            Self::OfCall(streams) => streams.written(),
+            Self::OfHandler(streams) => streams.received(),
+        }
+    }
+
+    fn result(&self) -> u64 {
+        match self {
+            Self::OfCall(streams) => streams.received(),
+            Self::OfHandler(streams) => streams.written(),
+        }
+    }
+}
+
 /// A running call or handler.
 struct Measured {
     runtime: Arc<dyn Runtime>,
     begun: Instant,
     labels: Vec<Label>,
-    /// Bytes of the argument, if that is known.
+    /// Bytes of the argument, unless it is streamed.
     argument: Option<u64>,
-    /// The body of the result does not pass the layers.
-    is_streamed: bool,
+    streams: Option<Streams>,
 }
 
 impl Measured {
-    fn begin(runtime: &Arc<dyn Runtime>, side: &'static str, method: &str, argument: Option<u64>) -> Self {
+    fn begin(
+        runtime: &Arc<dyn Runtime>,
+        (side, method): (&'static str, &str),
+        argument: Option<u64>,
+        streams: Option<Streams>,
+    ) -> Self {
         let method = SharedString::from(method.to_owned());
         let labels = vec![Label::from_static_parts("side", side), Label::new("method", method)];
         gauge!(IN_FLIGHT, labels.iter()).increment(1.0);
-        Self { runtime: runtime.clone(), begun: runtime.now(), labels, argument, is_streamed: false }
+        Self { runtime: runtime.clone(), begun: runtime.now(), labels, argument, streams }
+    }
+
+    fn argument(&self) -> Option<u64> {
+        self.argument.or_else(|| self.streams.as_ref().map(Streams::argument))
+    }
+
+    /// Bytes of the result, which has `whole` of them if it is a body.
+    fn result(&self, whole: Option<usize>) -> Option<u64> {
+        let streamed = self.streams.as_ref().map_or(0, Streams::result);
+        match whole {
+            Some(whole) => Some(whole as u64 + streamed),
+            // A stream that did not come to its end.
+            None => (streamed > 0).then_some(streamed),
+        }
     }
 }
 
@@ -86,10 +130,10 @@ impl Report for Measured {
         let mut labels = std::mem::take(&mut self.labels);
         labels.push(Label::from_static_parts("outcome", outcome));
         counter!(CALLS, labels.iter()).increment(1);
-        if let Some(bytes) = self.argument {
+        if let Some(bytes) = self.argument() {
             histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
         }
-        if let Some(bytes) = result.filter(|_| !self.is_streamed) {
+        if let Some(bytes) = self.result(result) {
             histogram!(RESULT, labels.iter()).record(bytes as f64);
         }
         histogram!(DURATION, labels).record(time);
@@ -99,16 +143,18 @@ impl Report for Measured {
 impl CallLayer for Metrics {
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
         let runtime = &call.peer().shared.core.runtime;
-        let measured = Measured::begin(runtime, "client", call.method(), call.argument_size());
-        let measured = Measured { is_streamed: call.opens_stream(), ..measured };
+        let streams = call.streams.clone().map(Streams::OfCall);
+        let measured = Measured::begin(runtime, ("client", call.method()), call.argument_size(), streams);
         Watched::call(measured).result(next.run(call)).boxed()
     }
 }
 
 impl HandlerLayer for Metrics {
-    fn handle(&self, call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
+    fn handle(&self, mut call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
+        let streams = next.streams(&mut call).map(Streams::OfHandler);
         let runtime = &call.context.peer.shared.core.runtime;
-        let measured = Measured::begin(runtime, "server", call.known_method(), call.body_size());
+        let argument = call.body().map(|body| body.len() as u64);
+        let measured = Measured::begin(runtime, ("server", call.known_method()), argument, streams);
         let watched = Watched::handler(measured, &call.context.cancellation);
         watched.reply(next.run(call)).boxed()
     }

@@ -17,7 +17,7 @@ const DROPPED: &str = "dropped";
 
 /// Learns how a call or a handler has ended.
 pub(super) trait Report: Send + 'static {
-    /// The outcome, and how many bytes its result has, if there is one.
+    /// The outcome, and how many bytes its result has, if there is one; 0 if that is a stream.
     fn end(&mut self, outcome: &'static str, result: Option<usize>);
 }
 
@@ -54,9 +54,11 @@ impl<R: Report> Watched<R> {
     pub(super) async fn reply(mut self, handling: BoxFuture<'static, Reply>) -> Reply {
         let reply = handling.await;
         self.outcome = of_reply(&reply);
-        if let Reply::Result { body, .. } = &reply {
-            self.result = Some(body.len());
-        }
+        self.result = match &reply {
+            Reply::Result { body, .. } => Some(body.len()),
+            Reply::End => Some(0),
+            _ => None,
+        };
         reply
     }
 }

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use callosum_proto::Multipart;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
 
 use super::{LinkFailure, MessageReceiver, MessageSender, Received};
+use crate::channel::{self, Receiver, Sender};
 use crate::lock::Mutex;
 
 /// A message link in memory: a hub, like a ROUTER socket, to which any number of peers [`connect`](Hub::connect).
@@ -20,11 +20,10 @@ use crate::lock::Mutex;
 /// Each direction of each connection holds up to `capacity` messages, at least 1; a sender waits beyond that. The link fails
 /// when no [`Hub`] is left and no peer is connected.
 pub fn memory(capacity: usize) -> (Hub, HubSender, HubReceiver) {
-    let (joins, joined) = async_channel::unbounded();
+    let (joins, joined) = channel::unbounded();
     let connections = Arc::new(Mutex::new(Connections::default()));
     let hub = Hub { capacity: capacity.max(1), joins, connections: connections.clone() };
-    let receiver =
-        HubReceiver { joined: Box::pin(joined), inboxes: SelectAll::new(), connections: connections.clone() };
+    let receiver = HubReceiver { joined, inboxes: SelectAll::new(), connections: connections.clone() };
     (hub, HubSender { connections }, receiver)
 }
 
@@ -44,7 +43,7 @@ pub struct HubSender {
 
 /// The receiving half of the side with many peers.
 pub struct HubReceiver {
-    joined: Pin<Box<Receiver<Inbox>>>,
+    joined: Receiver<Inbox>,
     /// The messages of the connections; `None` at the end of one.
     inboxes: SelectAll<BoxStream<'static, (Name, Option<Multipart>)>>,
     connections: Arc<Mutex<Connections>>,
@@ -81,6 +80,11 @@ impl Connections {
     fn is_current(&self, name: &Name) -> bool {
         self.outboxes.get(&name.routing_id).is_some_and(|(serial, _)| *serial == name.serial)
     }
+
+    /// Dropping what this gives wakes the peer's task.
+    fn leave(&mut self, name: &Name) -> Option<(u64, Sender<Multipart>)> {
+        self.is_current(name).then(|| self.outboxes.remove(&name.routing_id)).flatten()
+    }
 }
 
 impl Hub {
@@ -88,20 +92,22 @@ impl Hub {
     /// more, and what it still sends is lost.
     pub fn connect(&self, routing_id: impl Into<Bytes>) -> (MemorySender, MemoryReceiver) {
         let routing_id = routing_id.into();
-        let (inbox, messages) = async_channel::bounded(self.capacity);
-        let (outbox, received) = async_channel::bounded(self.capacity);
-        let mut connections = self.connections.lock();
-        let serial = connections.next;
-        connections.next += 1;
-        let name = Name { routing_id: routing_id.clone(), serial };
-        // Without a receiver, both halves are closed from the start.
-        let replaced = match self.joins.try_send(Inbox { name, messages }) {
-            Ok(()) => connections.outboxes.insert(routing_id, (serial, outbox)),
-            Err(_) => None,
+        let (inbox, messages) = channel::bounded(self.capacity);
+        let (outbox, received) = channel::bounded(self.capacity);
+        let (name, replaced) = {
+            let mut connections = self.connections.lock();
+            let serial = connections.next;
+            connections.next += 1;
+            let replaced = connections.outboxes.insert(routing_id.clone(), (serial, outbox));
+            (Name { routing_id, serial }, replaced)
         };
-        drop(connections);
-        // Dropped outside of the lock, as it may hold messages of the application.
+        // Without the lock, as both wake tasks, and the former may hold messages of the application.
         drop(replaced);
+        if self.joins.try_send(Inbox { name: name.clone(), messages }).is_err() {
+            // There is no receiver: both halves are closed from the start.
+            let outbox = self.connections.lock().leave(&name);
+            drop(outbox);
+        }
         (MemorySender(inbox), MemoryReceiver(received))
     }
 }
@@ -127,7 +133,7 @@ impl HubReceiver {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LinkFailure>> {
         let mut closed = false;
         loop {
-            match self.joined.as_mut().poll_next(cx) {
+            match self.joined.poll_next_unpin(cx) {
                 Poll::Ready(Some(Inbox { name, messages })) => {
                     let end = futures_util::stream::once(std::future::ready((name.clone(), None)));
                     let named = messages.map(move |message| (name.clone(), Some(message)));
@@ -151,20 +157,13 @@ impl HubReceiver {
     }
 
     fn receive_from(&self, name: Name, message: Option<Multipart>) -> Option<Received> {
-        let mut connections = self.connections.lock();
-        if !connections.is_current(&name) {
-            return None;
-        }
-        Some(match message {
-            Some(message) => Received::Message { from: name.routing_id, message },
-            None => {
-                // Its end wakes the peer's task.
-                let left = connections.outboxes.remove(&name.routing_id);
-                drop(connections);
-                drop(left);
-                Received::Gone { peer: name.routing_id }
-            }
-        })
+        let Some(message) = message else {
+            let left = self.connections.lock().leave(&name)?;
+            drop(left);
+            return Some(Received::Gone { peer: name.routing_id });
+        };
+        let is_current = self.connections.lock().is_current(&name);
+        is_current.then_some(Received::Message { from: name.routing_id, message })
     }
 }
 
@@ -191,7 +190,7 @@ impl MessageSender for MemorySender {
 impl MessageReceiver for MemoryReceiver {
     fn receive(&mut self) -> BoxFuture<'_, Result<Received, LinkFailure>> {
         Box::pin(async {
-            let message = self.0.recv().await;
+            let message = self.0.next().await;
             Ok(message.map_or(Received::Gone { peer: Bytes::new() }, |message| Received::Message {
                 from: Bytes::new(),
                 message,

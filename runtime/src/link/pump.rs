@@ -161,8 +161,7 @@ impl Pump {
                 }
             }
             Effect::Goodbye => node.report(Event::Draining { peer: self.peer.id }),
-            Effect::Complete(..)
-            | Effect::Ended { .. }
+            Effect::Ended(_)
             | Effect::Wake(_)
             | Effect::Pong(..)
             | Effect::MayReply(_)

@@ -4,19 +4,15 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
-use callosum_proto::{Anomaly, Dialect, Metadata, Replied, ReplyError, Request, RequestId};
+use callosum_proto::{Anomaly, Dialect, Replied, ReplyError, Request, RequestId};
 use futures_channel::oneshot;
 
 use crate::cancel::CancelReason;
-use crate::error::CallError;
 
 pub(crate) enum Effect {
-    Complete(oneshot::Sender<Answered>, Answered),
-    /// A call that is streamed has ended well, or not.
-    Ended {
-        well: bool,
-    },
+    /// A call of this side has ended. Its outcome is there already, and this task waits for it.
+    Ended(Waker),
+    /// A stream can be read or written on.
     Wake(Waker),
     /// The streamed reply of a handler may begin.
     MayReply(oneshot::Sender<()>),
@@ -33,9 +29,6 @@ pub(crate) enum Effect {
     /// Is dropped, which wakes the receiver of a sender.
     Drop(Box<dyn Send>),
 }
-
-/// The outcome of an awaited call.
-pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
 
 /// Effects in their order.
 #[derive(Default)]

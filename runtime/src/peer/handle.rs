@@ -13,9 +13,8 @@ use callosum_proto::{Call, CloseCause, Delivery, Metadata, OrderingKey, Urgency}
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 
-use super::effects::Answered;
 use super::info::PeerInfo;
-use super::pending::{PendingReply, open};
+use super::pending::{Answered, PendingReply, open};
 use super::shared::PeerShared;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::loan::{Lender, Loan};

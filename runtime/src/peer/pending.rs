@@ -1,37 +1,85 @@
 //! A call that waits for its reply.
+//!
+//! The idea: under the peer's lock, an outcome goes from the engine to the [`Slot`] of its call. So it is never under way: whoever has
+//! locked the peer after a call has ended finds the outcome there, whatever the thread that has put it there is doing. Only wakers are
+//! used later, without the lock.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use callosum_proto::{Call, CallId};
-use futures_channel::oneshot;
+use bytes::Bytes;
+use callosum_proto::{Call, CallId, Metadata};
 
-use super::effects::Answered;
 use super::shared::PeerShared;
-use crate::error::{CallError, DisconnectCause};
+use crate::error::CallError;
 use crate::loan::{Lender, Loan};
-use crate::lock::guard_call;
+use crate::lock::{Mutex, guard_call};
 use crate::stream::Shared;
+
+/// The outcome of an awaited call.
+pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
+
+/// Where the outcome of a call waits for its caller.
+pub(super) struct Slot(Mutex<Content>);
+
+enum Content {
+    /// The task that waits for the outcome.
+    Awaited(Option<Waker>),
+    Outcome(Answered),
+    Taken,
+}
+
+impl Slot {
+    /// Returns the task that waits for it, to be woken without the peer's lock.
+    pub(super) fn put(&self, outcome: Answered) -> Option<Waker> {
+        match mem::replace(&mut *self.0.lock(), Content::Outcome(outcome)) {
+            Content::Awaited(waker) => waker,
+            Content::Outcome(_) | Content::Taken => unreachable!("a call ends once"),
+        }
+    }
+
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Answered> {
+        let waker = cx.waker().clone();
+        let mut content = self.0.lock();
+        let former = match mem::replace(&mut *content, Content::Taken) {
+            Content::Outcome(outcome) => return Poll::Ready(outcome),
+            former => former,
+        };
+        *content = Content::Awaited(Some(waker));
+        drop(content);
+        // A waker's drop is the application's code.
+        drop(former);
+        Poll::Pending
+    }
+}
 
 /// A call that was accepted. Dropping it abandons the call.
 struct PendingCall {
     peer: Arc<PeerShared>,
     call: CallId,
-    reply: oneshot::Receiver<Answered>,
+    slot: Arc<Slot>,
     ended: bool,
 }
 
 impl PendingCall {
     /// Makes a call for a whole result.
     fn make(peer: Arc<PeerShared>, call: Call, timeout: Option<Duration>) -> Result<Self, CallError> {
-        let (sender, reply) = oneshot::channel();
+        let slot = Arc::new(Slot(Mutex::new(Content::Awaited(None))));
         let call = peer.make(call, timeout, |state, call| {
-            state.waiting.insert(call, sender);
+            state.waiting.insert(call, slot.clone());
         })?;
-        Ok(Self { peer, call, reply, ended: false })
+        Ok(Self { peer, call, slot, ended: false })
+    }
+
+    /// Ready once, with the outcome.
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Answered> {
+        let outcome = self.slot.poll_take(cx);
+        self.ended = outcome.is_ready();
+        outcome
     }
 }
 
@@ -41,14 +89,12 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        if let Some(sender) = state.waiting.remove(&self.call) {
-            let abandoned = state.connection.abandon(self.call);
-            drop(state);
-            // This wakes a waker, which must not happen under a lock.
-            drop(sender);
-            if abandoned {
-                self.peer.count_call(false);
+        // The slot and the waker in it are dropped with this call, so not under the lock.
+        if state.waiting.remove(&self.call).is_some() {
+            if state.connection.abandon(self.call) {
+                state.count_call(false);
             }
+            drop(state);
             self.peer.wake();
         }
     }
@@ -84,12 +130,7 @@ impl Future for PendingReply {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         let this = self.get_mut();
         let reply = match this.call.as_mut().expect("a response is not polled after completion") {
-            Ok(pending) => {
-                let reply = ready!(Pin::new(&mut pending.reply).poll(cx));
-                pending.ended = true;
-                // A driver that is dropped settles every call first; this is a driver that panicked.
-                reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
-            }
+            Ok(pending) => ready!(pending.poll_outcome(cx)),
             Err(_) => match this.call.take() {
                 Some(Err(error)) => Err(error),
                 _ => unreachable!("it was an error"),

@@ -34,8 +34,8 @@ pub(crate) struct PeerShared {
 
 /// The effects of a peer's connection that have still to be carried out.
 ///
-/// Those that are left when this is dropped, because a user's waker, executor or scheduler panicked, are settled as far as callers are
-/// concerned, and the slots of requests that no handler has seen are freed.
+/// Those that are left when this is dropped, because a user's waker, executor or scheduler panicked, are settled as far as other tasks
+/// are concerned, and the slots of requests that no handler has seen are freed.
 pub(crate) struct Unsettled {
     peer: Arc<PeerShared>,
     effects: Effects,
@@ -101,14 +101,16 @@ impl PeerShared {
 
     fn with_config(core: &Arc<Core>, role: Role, config: Arc<ConnectionConfig>) -> Arc<Self> {
         let (id, connection) = (core.next_peer_id(), core.dispatcher.open());
+        let counters = core.totals.begin(id);
         Arc::new(Self {
             id,
             core: core.clone(),
-            counters: core.totals.begin(id),
+            counters: counters.clone(),
             inbox: Arc::default(),
             role,
             state: Mutex::new(PeerState {
                 connection: new_connection(core, &config, connection, role, CallId::FIRST),
+                counters,
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
@@ -164,7 +166,7 @@ impl PeerShared {
             // The new id is not needed.
             None | Some(None) => next.into_iter().for_each(|next| self.core.dispatcher.forget(next)),
         }
-        // Callers get their errors, and requests whose handlers never ran release their slots.
+        // Callers are woken, and requests whose handlers never ran release their slots.
         drop(effects);
     }
 
@@ -233,17 +235,7 @@ impl PeerShared {
     pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
         assert_unlocked();
         match effect {
-            Effect::Complete(waiter, result) => {
-                self.count_call(result.is_ok());
-                // The caller may just have given up.
-                let _ = waiter.send(result);
-                None
-            }
-            Effect::Ended { well } => {
-                self.count_call(well);
-                None
-            }
-            Effect::Wake(waker) => {
+            Effect::Ended(waker) | Effect::Wake(waker) => {
                 waker.wake();
                 None
             }
@@ -266,10 +258,6 @@ impl PeerShared {
             }
             other => Some(other),
         }
-    }
-
-    pub(super) fn count_call(&self, well: bool) {
-        add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
     }
 
     /// Why the connection is over, if it is.
@@ -307,10 +295,12 @@ impl PeerShared {
             let mut state = self.lock();
             let abandoned = state.connection.abandon(call);
             state.connection.recv_stream(call).stop();
+            if abandoned {
+                state.count_call(false);
+            }
             abandoned
         };
         if abandoned {
-            add(&self.counters.calls_failed, 1);
             self.wake();
         }
         abandoned

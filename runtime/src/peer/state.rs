@@ -11,14 +11,17 @@ use callosum_proto::{
 use futures_channel::oneshot;
 use rustc_hash::FxHashMap;
 
-use super::effects::{Answered, Effect, Effects};
+use super::effects::{Effect, Effects};
 use super::info::PeerInfo;
+use super::pending::Slot;
 use crate::auth::{CurvePublicKey, Identity};
 use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::stats::{Counters, add};
 use crate::stream::Shared;
 
 pub(crate) struct PeerState {
     pub(crate) connection: Connection,
+    pub(super) counters: Arc<Counters>,
     pub(crate) linked: bool,
     pub(super) info: PeerInfo,
     pub(super) cause: Option<DisconnectCause>,
@@ -26,7 +29,8 @@ pub(crate) struct PeerState {
     pub(super) cut: Option<DisconnectCause>,
     /// There will be no other link.
     pub(super) over: bool,
-    pub(super) waiting: FxHashMap<CallId, oneshot::Sender<Answered>>,
+    /// The callers that wait for a whole result.
+    pub(super) waiting: FxHashMap<CallId, Arc<Slot>>,
     /// The readers and writers of the streams of calls.
     pub(super) streams: FxHashMap<StreamId, Arc<Shared>>,
     /// Handlers that wait until their streamed reply may begin.
@@ -96,6 +100,11 @@ impl PeerState {
     /// Whether this is the peer's connection, and open.
     pub(crate) fn serves(&self, connection: ConnectionId) -> bool {
         self.connection.id() == connection && !self.connection.is_closed()
+    }
+
+    /// A call of ours has ended. Counted before its caller can see that.
+    pub(super) fn count_call(&self, well: bool) {
+        add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
     }
 
     /// Takes all events of the connection.

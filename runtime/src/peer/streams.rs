@@ -23,9 +23,9 @@ impl PeerState {
         }
     }
 
-    /// The reader and the writer of a request of the peer are told from now on.
-    pub(crate) fn follow_streams(&mut self, id: StreamId) -> Arc<Shared> {
-        let shared = Arc::new(Shared::of(id));
+    /// The reader and the writer of a request of the peer are told from now on, through `shared` if its layers have that already.
+    pub(crate) fn follow_streams(&mut self, id: StreamId, shared: Option<Arc<Shared>>) -> Arc<Shared> {
+        let shared = shared.unwrap_or_else(|| Arc::new(Shared::of(id)));
         if self.knows(id) {
             self.streams.insert(id, shared.clone());
         }
@@ -93,20 +93,18 @@ impl PeerState {
         metadata: Metadata,
         effects: &mut Effects,
     ) {
-        if let Some(waiter) = self.waiting.remove(&call) {
+        self.count_call(matches!(outcome, Outcome::Result(_) | Outcome::Complete));
+        if let Some(slot) = self.waiting.remove(&call) {
             let result = match outcome {
                 Outcome::Result(body) => Ok((body, metadata)),
                 other => Err(self.failure(other)),
             };
-            effects.push(Effect::Complete(waiter, result));
+            effects.extend(slot.put(result).map(Effect::Ended));
             return;
         }
         let id = StreamId::Call(call);
-        let Some(shared) = self.streams.get(&id) else {
-            // The caller dropped the call after its end, and has not counted it.
-            let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
-            return effects.push(Effect::Ended { well });
-        };
+        // Otherwise the caller dropped the call after its end.
+        let Some(shared) = self.streams.get(&id) else { return };
         let mut begun = Wakers::default();
         let result = match outcome {
             Outcome::Result(body) => {
@@ -114,15 +112,19 @@ impl PeerState {
                 begun = shared.begin(Head { metadata, size, whole: Some(body) });
                 Ok(())
             }
-            Outcome::Complete => Ok(()),
+            Outcome::Complete => {
+                if shared.is_layered() {
+                    shared.complete(self.connection.recv_stream(id).unread());
+                }
+                Ok(())
+            }
             other => Err(self.failure(other)),
         };
-        effects.push(Effect::Ended { well: result.is_ok() });
         let ended = shared.end(result);
         if shared.is_left_to_layers() {
             self.streams.remove(&id);
         }
-        effects.extend(begun.into_iter().chain(ended).map(Effect::Wake));
+        effects.extend(begun.into_iter().chain(ended).map(Effect::Ended));
     }
 
     /// The connection is over: nothing more is read or written.

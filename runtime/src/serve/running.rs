@@ -60,9 +60,9 @@ impl Started {
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let mut handling = match node.handler_layers.is_empty() {
-                    true => method.begin(request, body, context),
+                    true => method.begin(request, body, context, None),
                     false => HandlerNext::new(node.handler_layers.clone(), method.clone())
-                        .run(IncomingCall { request, body, context, is_fallback }),
+                        .run(IncomingCall { request, body, context, is_fallback, streams: None }),
                 };
                 // The waker does not matter: a handler that is not done is polled again by its task.
                 let mut poll = match begun.is_some() {

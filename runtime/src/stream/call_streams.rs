@@ -75,7 +75,14 @@ impl CallStreams {
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         self.shared.watch_reader(cx);
-        match self.reading(|stream| stream.read(self.peer.core.now())) {
+        let read = self.reading(|stream| {
+            let read = stream.read(self.peer.core.now())?;
+            if let Poll::Ready(Some(chunk)) = &read {
+                self.shared.count_read(&chunk.bytes);
+            }
+            Ok(read)
+        });
+        match read {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(chunk)) => {
                 // There may be credit to give.
@@ -119,8 +126,13 @@ impl CallStreams {
     }
 
     pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
-        let bytes = guarded(bytes);
-        self.change(|stream| stream.write(bytes, end_of_item)).map_err(|error| self.explain(error))
+        let (size, bytes) = (bytes.len(), guarded(bytes));
+        let written = self.change(|stream| {
+            stream.write(bytes, end_of_item)?;
+            self.shared.count_written(size);
+            Ok(())
+        });
+        written.map_err(|error| self.explain(error))
     }
 
     /// Writes an item, unless the peer has said that it reads none of that size.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use callosum_proto::{Chunk, Metadata, ReadError, StreamId};
 
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::lock::Mutex;
+use crate::stats::add;
 use crate::waiters;
 
 /// See the [module](self).
@@ -18,6 +21,9 @@ pub(crate) struct Shared {
     id: OnceLock<StreamId>,
     /// Whether layers wait for the outcome.
     is_layered: bool,
+    /// Bytes that were written to the one stream and read from the other. Counted under the peer's lock, so not after the outcome.
+    written: AtomicU64,
+    read: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -35,6 +41,8 @@ struct State {
     rest: Option<VecDeque<Chunk>>,
     /// How it ended, if it did.
     end: Option<Result<(), CallError>>,
+    /// Bytes of a result that had arrived completely when the call ended, whether read or not.
+    complete: u64,
     /// The result has begun; with its metadata, for layers.
     begun: Option<Metadata>,
     /// Reader and writer were dropped, and layers wait for its end.
@@ -137,7 +145,7 @@ impl Shared {
         drop(old);
     }
 
-    pub(super) fn is_layered(&self) -> bool {
+    pub(crate) fn is_layered(&self) -> bool {
         self.is_layered
     }
 
@@ -169,6 +177,9 @@ impl Shared {
         if self.is_layered {
             state.begun = Some(head.metadata.clone());
         }
+        if let Some(whole) = &head.whole {
+            self.count_read(whole);
+        }
         state.head = Some(head);
         Wakers([state.reader.take(), None, None, None])
     }
@@ -191,6 +202,9 @@ impl Shared {
     }
 
     pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
+        if let Ok(body) = &body {
+            self.count_read(body);
+        }
         let mut state = self.state.lock();
         state.reassembled = Some(body);
         Wakers([state.reader.take(), None, None, None])
@@ -208,6 +222,31 @@ impl Shared {
         // There may be an error of the application's in it.
         drop(result);
         wakers
+    }
+
+    /// The call has ended, and so many bytes of its complete result are left to be read.
+    pub(crate) fn complete(&self, unread: u64) {
+        self.state.lock().complete = self.read.load(Relaxed) + unread;
+    }
+
+    pub(super) fn count_written(&self, bytes: usize) {
+        add(&self.written, bytes as u64);
+    }
+
+    pub(super) fn count_read(&self, bytes: &[u8]) {
+        add(&self.read, bytes.len() as u64);
+    }
+
+    /// Bytes that were written so far.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// Bytes that were read so far, or all of a result that is complete.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn received(&self) -> u64 {
+        self.read.load(Relaxed).max(self.state.lock().complete)
     }
 
     /// Ends the call if its layers have not made it, because the endpoint is over.
@@ -233,12 +272,18 @@ impl Shared {
 
     /// Of what is left, if the link has ended: the next part, or the end.
     pub(super) fn next_of_rest(&self) -> Option<Option<Chunk>> {
-        Some(self.state.lock().rest.as_mut()?.pop_front())
+        let next = self.state.lock().rest.as_mut()?.pop_front();
+        if let Some(chunk) = &next {
+            self.count_read(&chunk.bytes);
+        }
+        Some(next)
     }
 
     pub(super) fn all_of_rest(&self) -> Option<Bytes> {
         let rest = self.state.lock().rest.take()?;
-        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
+        let rest: Bytes = rest.into_iter().flat_map(|chunk| chunk.bytes).collect();
+        self.count_read(&rest);
+        Some(rest)
     }
 
     pub(crate) fn failure(&self) -> Option<CallError> {

@@ -13,11 +13,11 @@ use callosum_runtime::layer::{
 use callosum_runtime::tower::{CallRequest, HandlerRequest, HandlerService, PeerService, ServiceHandler};
 use callosum_runtime::{
     BodyReader, Builder, CallError, CancelReason, Connector, Context, Dialect, HandlerError, HandlerResult,
-    Method, Refusal, Reply, Responder,
+    Method, Peer, Refusal, Reply, Responder,
 };
-use callosum_testkit::world::World;
-use futures_util::StreamExt;
-use futures_util::future::Either;
+use callosum_testkit::world::{Time, World};
+use futures_util::future::{BoxFuture, Either};
+use futures_util::{FutureExt, StreamExt};
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower_service::Service;
@@ -338,6 +338,124 @@ fn metrics_of_calls_and_handlers() {
             let time =
                 counts.iter().find(|line| line.starts_with("call_duration_seconds{client,hang,dropped}"));
             assert!(time.is_some_and(|line| line.contains("[1.")), "{counts:#?}");
+        });
+    });
+}
+
+/// A handler that answers with what it has read. A second after it has read so many bytes, it fails.
+fn echo_up_to(
+    bytes: usize,
+    time: Time,
+) -> impl Fn(BodyReader, Responder, Context) -> BoxFuture<'static, HandlerResult<()>> {
+    move |mut body, responder, _| {
+        let time = time.clone();
+        async move {
+            let (mut result, mut read) = (responder.begin().await?, 0);
+            while let Some(chunk) = body.next().await.transpose()? {
+                read += chunk.len();
+                result.write_bytes(chunk).await?;
+                if read >= bytes {
+                    time.sleep(SECOND).await;
+                    return Err("it has read enough".into());
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+async fn make_streamed_calls(world: &World, peer: &Peer) {
+    // Read as they come, also as far as they come, and as a whole.
+    let (mut writer, answer) = peer.open("echo").stream().expect("it is connected");
+    writer.write_bytes(vec![0; 300].into()).await.expect("there is room");
+    writer.finish().expect("it is open");
+    let mut body = answer.await.expect("it begins").body;
+    while body.next().await.is_some() {}
+    let (mut writer, answer) = peer.open("echo some").stream().expect("it is connected");
+    writer.write_bytes(vec![0; 100].into()).await.expect("there is room");
+    let mut body = answer.await.expect("it begins").body;
+    body.next().await.expect("it echoes").expect("it goes on");
+    writer.write_bytes(vec![0; 100].into()).await.expect("there is room");
+    body.next().await.expect("it echoes").expect("it is there");
+    body.next().await.expect("it fails").expect_err("it has read enough");
+    let (mut writer, answer) = peer.open("collect").stream().expect("it is connected");
+    writer.write_bytes(vec![0; 50_000].into()).await.expect("there is room");
+    writer.finish().expect("it is open");
+    answer.await.expect("it begins").body.collect().await.expect("it is complete");
+    // Read after the end, and not at all.
+    let answer = peer.open("whole").send_raw(vec![0; 70]).expect("it is connected");
+    world.sleep(SECOND).await;
+    drop(answer);
+    let answer = peer.open("collect").send_raw(vec![0; 80]).expect("it is connected");
+    world.sleep(SECOND).await;
+    let body = answer.await.expect("it is there").body;
+    assert_eq!(body.collect().await.expect("it is complete").len(), 160);
+    // The handler reads nothing of an argument that it gets in parts.
+    let (mut writer, answer) = peer.open("ignore").stream().expect("it is connected");
+    writer.write_bytes(vec![0; 90].into()).await.expect("there is room");
+    answer.await.expect("it ends");
+    // Given up before anything was answered.
+    let (mut writer, answer) = peer.open("collect").stream().expect("it is connected");
+    writer.write_bytes(vec![0; 60].into()).await.expect("there is room");
+    world.sleep(SECOND).await;
+    drop((writer, answer));
+    world.sleep(SECOND).await;
+}
+
+#[test]
+fn metrics_of_streams() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(3);
+        world.run(async {
+            let collect = |body: BodyReader, responder: Responder, _: Context| async move {
+                let size = body.collect().await?.len();
+                responder.begin().await?.write_bytes(vec![0; 2 * size].into()).await?;
+                HandlerResult::Ok(())
+            };
+            let (all, some) = (echo_up_to(usize::MAX, world.time()), echo_up_to(150, world.time()));
+            let serve = |builder: Builder| {
+                builder
+                    .layer(Metrics::new())
+                    .handle_raw("whole", echo)
+                    .handle_stream("collect", collect)
+                    .handle_stream("echo", all)
+                    .handle_stream("echo some", some)
+                    .handle_stream("ignore", async |_, _, _| HandlerResult::Ok(()))
+            };
+            let connector = connected(&world, serve, |builder| builder.call_layer(Metrics::new())).await;
+            make_streamed_calls(&world, connector.peer()).await;
+            let bytes: Vec<_> =
+                snapshot(&snapshotter).into_iter().filter(|line| line.contains("_bytes{")).collect();
+            assert_eq!(
+                bytes,
+                [
+                    "argument_bytes{client,collect,cancelled} [60.0]",
+                    "argument_bytes{client,collect,ok} [50000.0, 80.0]",
+                    "argument_bytes{client,echo some,failed} [200.0]",
+                    "argument_bytes{client,echo,ok} [300.0]",
+                    "argument_bytes{client,ignore,ok} [90.0]",
+                    "argument_bytes{client,whole,ok} [70.0]",
+                    "argument_bytes{server,collect,cancelled} [0.0]",
+                    "argument_bytes{server,collect,ok} [50000.0, 80.0]",
+                    "argument_bytes{server,echo some,failed} [200.0]",
+                    "argument_bytes{server,echo,ok} [300.0]",
+                    "argument_bytes{server,ignore,ok} [0.0]",
+                    "argument_bytes{server,whole,ok} [70.0]",
+                    "result_bytes{client,collect,ok} [100000.0, 160.0]",
+                    "result_bytes{client,echo some,failed} [200.0]",
+                    "result_bytes{client,echo,ok} [300.0]",
+                    "result_bytes{client,ignore,ok} [0.0]",
+                    "result_bytes{client,whole,ok} [70.0]",
+                    "result_bytes{server,collect,ok} [100000.0, 160.0]",
+                    "result_bytes{server,echo some,failed} [200.0]",
+                    "result_bytes{server,echo,ok} [300.0]",
+                    "result_bytes{server,ignore,ok} [0.0]",
+                    "result_bytes{server,whole,ok} [70.0]",
+                ]
+            );
         });
     });
 }

@@ -221,7 +221,8 @@ fn a_shutdown_that_is_polled_as_the_endpoint_ends_waits_for_every_call() {
     *other.lock().expect("nobody panics with it") = Some(second);
     drop(driver);
     drop(first);
-    assert_eq!(*seen.lock().expect("nobody panics with it"), Some((false, false)));
+    // As soon as code of the application runs, all calls of a peer have their outcome; those of others may have none yet.
+    assert_eq!(*seen.lock().expect("nobody panics with it"), Some((false, true)));
     assert!(connector.shutdown(Duration::ZERO).now_or_never().is_some());
 }
 

@@ -1,88 +1,22 @@
 //! Executors that poll a task, or drop it, while they wake it. If it were woken under a lock, it would wait for that lock for ever.
 
-use std::future::{Future, IntoFuture, pending};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::future::{IntoFuture, pending};
 use std::sync::{Arc, Mutex};
-use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{KeySet, generate_keys};
+use callosum_runtime::link::memory;
 use callosum_runtime::{Binder, CallError, Connector, Context, Event, HandlerResult};
+use callosum_testkit::wake::{OnWake, Task};
 use callosum_testkit::world::World;
 use futures_util::StreamExt;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What an executor does with a task as it is woken.
-#[derive(Clone, Copy)]
-enum OnWake {
-    /// As one does that runs tasks in the thread that wakes them.
-    Poll,
-    /// As one does that has ended: its queue is gone, and what is put there is dropped.
-    Drop,
-}
-
-struct Task {
-    on_wake: OnWake,
-    /// `None` while it is polled, and when it has ended.
-    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
-    /// It was woken while it was polled.
-    again: AtomicBool,
-}
-
-impl Task {
-    /// Polls it for the first time.
-    fn start(on_wake: OnWake, future: impl Future<Output = ()> + Send + 'static) -> Arc<Self> {
-        let task = Arc::new(Self {
-            on_wake,
-            future: Mutex::new(Some(Box::pin(future))),
-            again: AtomicBool::new(false),
-        });
-        task.clone().poll();
-        assert!(!task.is_gone(), "it waits");
-        task
-    }
-
-    fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        self.future.lock().expect("nobody panics with it").take()
-    }
-
-    fn poll(self: Arc<Self>) {
-        let waker = Waker::from(self.clone());
-        loop {
-            let Some(mut future) = self.take() else { return self.again.store(true, Relaxed) };
-            self.again.store(false, Relaxed);
-            if future.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending() {
-                *self.future.lock().expect("nobody panics with it") = Some(future);
-            }
-            if !self.again.load(Relaxed) {
-                return;
-            }
-        }
-    }
-
-    /// It has ended, or was dropped.
-    fn is_gone(&self) -> bool {
-        self.future.lock().expect("nobody panics with it").is_none()
-    }
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        match self.on_wake {
-            OnWake::Poll => self.poll(),
-            OnWake::Drop => drop(self.take()),
-        }
-    }
-}
-
 /// Runs a test with either executor.
 fn check(run: impl Fn(&World, OnWake)) {
-    for on_wake in [OnWake::Poll, OnWake::Drop] {
-        run(&World::new(0), on_wake);
-    }
+    OnWake::BOTH.into_iter().for_each(|on_wake| run(&World::new(0), on_wake));
 }
 
 fn connect(world: &World) -> Connector {
@@ -186,6 +120,48 @@ fn wake_a_driver(by: impl AsyncFn(&Binder, &KeySet)) {
 #[test]
 fn of_a_driver_that_waits_for_a_change_of_keys() {
     wake_a_driver(async |_, keys| keys.admit(generate_keys().public(), "client"));
+}
+
+#[test]
+fn of_a_driver_that_waits_for_connections_within_the_process() {
+    check(|world, on_wake| {
+        let (server, client) = (world.host("server"), world.host("client"));
+        world.run(async {
+            let (binder, driver) = server.builder().bind("inproc://wakers").await.expect("the name is free");
+            let task = Task::start(on_wake, async move { drop(driver.await) });
+            let (connector, driver) = client.builder().connect("inproc://wakers").expect("it is an endpoint");
+            client.spawn(async { drop(driver.await) });
+            match on_wake {
+                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
+                OnWake::Drop => world.sleep(SECOND).await,
+            }
+            connector.shutdown(SECOND).await;
+            binder.shutdown(SECOND).await;
+            assert!(task.is_gone());
+        });
+    });
+}
+
+#[test]
+fn of_a_driver_that_waits_for_peers_of_a_link_in_memory() {
+    check(|world, on_wake| {
+        let (server, client) = (world.host("server"), world.host("client"));
+        world.run(async {
+            let (hub, sender, receiver) = memory(1);
+            let (binder, driver) = server.builder().bind_link(sender, receiver);
+            let task = Task::start(on_wake, async move { drop(driver.await) });
+            let (sender, receiver) = hub.connect("a peer");
+            let (connector, driver) = client.builder().connect_link(sender, receiver);
+            client.spawn(async { drop(driver.await) });
+            match on_wake {
+                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
+                OnWake::Drop => world.sleep(SECOND).await,
+            }
+            connector.shutdown(SECOND).await;
+            binder.shutdown(SECOND).await;
+            assert!(task.is_gone());
+        });
+    });
 }
 
 #[test]

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
 use callosum_runtime::rt::Listener;
 use callosum_runtime::{Drained, Handlers, Peer, SocketOptions};
+use futures_channel::mpsc;
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, select};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream, StreamExt};
 
 use crate::accepting::Opener;
 use crate::connection::{ConnectionState, Side, Stop};
@@ -144,7 +144,7 @@ struct Shared {
     handlers: Handlers,
     settings: TunnelSettings,
     /// New forwards, which the driver has to poll.
-    running: Sender<BoxFuture<'static, ()>>,
+    running: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
 }
 
 /// A forward. It lasts until it is [closed](Self::close), or the tunnel ends; dropping this handle does not end it.
@@ -205,10 +205,10 @@ impl Tunnel {
     /// have accepted.
     pub fn new(peer: &Peer, handlers: &Handlers, settings: TunnelSettings) -> (Self, TunnelDriver) {
         let hub = Hub::new(peer.runtime().clone());
-        let (running, receiver) = async_channel::unbounded();
+        let (running, receiver) = mpsc::unbounded();
         let shared =
             Shared { hub: hub.clone(), peer: peer.clone(), handlers: handlers.clone(), settings, running };
-        let driver = TunnelDriver::new(hub.clone(), run(hub, Queue(receiver)));
+        let driver = TunnelDriver::new(hub.clone(), run(hub, receiver));
         (Self { shared: Arc::new(shared) }, driver)
     }
 
@@ -275,7 +275,7 @@ impl Shared {
             // Until it is closed, or ends by itself.
             let _ = stopped.or(forwarding).await;
         };
-        self.running.try_send(Box::pin(running)).map_err(|_| ForwardError::ShutDown)?;
+        self.running.unbounded_send(Box::pin(running)).map_err(|_| ForwardError::ShutDown)?;
         self.hub.events.send(TunnelEvent::Listening { forward: name.clone(), address: address.clone() });
         tracing::info!(forward = %name, "forwarding");
         Ok(Forward { name, address, stop })
@@ -292,23 +292,14 @@ fn accepted(forward: &Arc<str>, target: Option<Target>, source: Option<std::net:
     Wanted { side: Side::Accepting, user: None, forward: forward.clone(), target, source }
 }
 
-/// Forwards that the driver has not polled yet. They own what sends them, and so would keep each other alive.
-struct Queue(Receiver<BoxFuture<'static, ()>>);
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.0.close();
-        while let Ok(forward) = self.0.try_recv() {
-            drop(forward);
-        }
-    }
-}
+/// Forwards that the driver has not polled yet. They own what sends them; dropping this drops them, so they keep nothing alive.
+type Queue = mpsc::UnboundedReceiver<BoxFuture<'static, ()>>;
 
 /// Polls the forwards until the tunnel is drained.
-async fn run(hub: Arc<Hub>, queue: Queue) {
-    let (mut receiver, mut running) = (pin!(queue.0.clone()), FuturesUnordered::new());
+async fn run(hub: Arc<Hub>, mut queue: Queue) {
+    let mut running = FuturesUnordered::new();
     let forwarding = poll_fn(|cx| {
-        while let Poll::Ready(Some(forward)) = receiver.as_mut().poll_next(cx) {
+        while let Poll::Ready(Some(forward)) = queue.poll_next_unpin(cx) {
             running.push(forward);
         }
         while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}

@@ -1,6 +1,5 @@
 //! Who may have what, and what becomes of it when that changes; on virtual time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -179,31 +178,6 @@ fn a_right_that_is_taken_away_ends_what_used_it_and_nothing_else() {
             world.sleep(MS).await;
         }
     });
-}
-
-/// A directory that is removed with what is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("callosum-tunnel-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let root = std::env::temp_dir().join(name);
-        std::fs::create_dir(&root).unwrap();
-        Self(root)
-    }
-
-    fn write(&self, text: &str) -> PathBuf {
-        let path = self.0.join("rules.toml");
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod loopback;
 mod observation;
 mod remote;
 mod support;
+mod wakers;

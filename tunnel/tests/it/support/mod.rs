@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use callosum_runtime::rt::{BoxSocket, Listener, Runtime};
@@ -203,4 +205,29 @@ pub(crate) async fn refusal(events: &mut TunnelEvents) -> callosum_tunnel::Reaso
         _ => None,
     })
     .await
+}
+
+/// A directory that is removed with what is in it.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("callosum-tunnel-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let root = std::env::temp_dir().join(name);
+        std::fs::create_dir(&root).unwrap();
+        Self(root)
+    }
+
+    pub(crate) fn write(&self, text: &str) -> PathBuf {
+        let path = self.0.join("rules.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

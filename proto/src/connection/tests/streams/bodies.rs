@@ -369,7 +369,9 @@ fn begun_result() -> (Side, CallId) {
 fn what_was_stopped_can_not_be_put_together() {
     let (mut side, call) = begun_result();
     let ours = StreamId::Call(call);
+    assert_eq!(side.connection.recv_stream(ours).unread(), 4);
     side.connection.recv_stream(ours).stop();
+    assert_eq!(side.connection.recv_stream(ours).unread(), 0);
     assert_eq!(side.connection.recv_stream(ours).reassemble(), Err(ReadError::NotOpen));
     assert_eq!(
         (side.events(), side.connection.open_calls()),

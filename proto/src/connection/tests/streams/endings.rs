@@ -31,7 +31,9 @@ fn streams_go_both_ways_at_once_and_end_one_by_one() {
     b.connection.reply(request.id, Reply::End).unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(a.events(), [Event::Readable(up), ended(call, Outcome::Complete)]);
+    assert_eq!(a.connection.recv_stream(up).unread(), 4, "also after the end of its call");
     assert_eq!((a.read(up), a.read(up)), (Ok(chunk("zwei")), Ok(Poll::Ready(None))));
+    assert_eq!(a.connection.recv_stream(up).unread(), 0);
     assert_eq!(a.read(up), Err(ReadError::NotOpen));
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
