@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::link::handshakes::HandshakeSlot;
 use crate::link::pump::Pump;
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};
-use crate::lock::Mutex;
+use crate::lock::{Mutex, drop_caught};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
@@ -183,23 +183,25 @@ impl Binder {
         address: impl Into<String>,
         identity: impl Into<Identity>,
     ) -> Result<(), DisconnectCause> {
-        let (node, address) = (&self.node, address.into());
+        // Converted without a lock: that is code of the application.
+        let (node, address, identity) = (&self.node, address.into(), identity.into());
         let peer = PeerShared::over_messages(&node.core, Role::Binder);
-        peer.lock().set_identity(identity.into());
+        peer.lock().set_identity(identity);
         let slot = take_slot(node, &peer, &address)?;
         if !node.admit(&peer) {
             return Err(DisconnectCause::Shutdown);
         }
+        let accepted = Accepted::new(node, &peer);
         let of = node.clone();
-        node.core.tasks.spawn(&*node.core.runtime, async move {
+        node.core.tasks.spawn(&*node.core.runtime, None, async move {
             let link = LinkPeer::new(peer.clone(), Bytes::new(), &address);
             let mut pump = Pump::new(of.clone(), peer.clone());
             let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
             let was_established = pump.was_established();
             let _turn = turn_to_end(&of, &peer).await;
-            drop_user_code((pump, sender, receiver));
-            conclude(&of, &peer, cause, was_established, address);
+            drop_caught("a transport", (pump, sender, receiver));
+            accepted.conclude(cause, was_established, address);
         });
         Ok(())
     }
@@ -332,8 +334,9 @@ fn take_in(
     if !node.admit(&peer) {
         return Err(DisconnectCause::Shutdown);
     }
+    let accepted = Accepted::new(node, &peer);
     let of = node.clone();
-    node.core.tasks.spawn(&*node.core.runtime, async move {
+    node.core.tasks.spawn(&*node.core.runtime, None, async move {
         // Boxed: otherwise the future would keep room for the link and for the parts that it was made of.
         let mut link = Box::new(StreamLink::new(
             of.clone(),
@@ -348,8 +351,8 @@ fn take_in(
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
         let _turn = turn_to_end(&of, &peer).await;
-        drop_user_code(link);
-        conclude(&of, &peer, cause, was_established, address);
+        drop_caught("a transport", link);
+        accepted.conclude(cause, was_established, address);
     });
     Ok(())
 }
@@ -360,30 +363,40 @@ fn take_slot(node: &Node, peer: &PeerShared, address: &str) -> Result<HandshakeS
     slot.ok_or(DisconnectCause::TooManyHandshakes)
 }
 
-/// Drops what is the user's, or holds it, such as a byte stream. If that panics, what follows has to be done all the same.
-fn drop_user_code<T>(value: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-        tracing::error!("dropping a transport panicked");
-    }
-}
-
 /// Waits for the turn of a link that has ended.
 async fn turn_to_end(node: &Node, peer: &PeerShared) -> Turn {
     peer.start_no_more();
     node.turns.take().await
 }
 
-/// The link of a peer has ended.
-fn conclude(
-    node: &Node,
-    peer: &Arc<PeerShared>,
+/// A peer that was accepted. When its link has ended, its calls end, and it is no longer among the peers: also if the runtime drops the
+/// task of the link.
+struct Accepted {
+    node: Arc<Node>,
+    peer: Arc<PeerShared>,
+    /// Why the link has ended.
     cause: DisconnectCause,
-    was_established: bool,
-    address: String,
-) {
-    peer.detach(&cause, false);
-    node.expel(peer.id, cause.clone());
-    if !was_established {
-        node.report_refusal(address, cause);
+}
+
+impl Accepted {
+    fn new(node: &Arc<Node>, peer: &Arc<PeerShared>) -> Self {
+        Self { node: node.clone(), peer: peer.clone(), cause: DisconnectCause::Shutdown }
+    }
+
+    /// The link has ended.
+    fn conclude(mut self, cause: DisconnectCause, was_established: bool, address: String) {
+        self.cause = cause.clone();
+        let node = self.node.clone();
+        drop(self);
+        if !was_established {
+            node.report_refusal(address, cause);
+        }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.peer.detach(&self.cause, false);
+        self.node.expel(self.peer.id, self.cause.clone());
     }
 }

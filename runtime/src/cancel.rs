@@ -63,6 +63,8 @@ struct State {
 enum Phase {
     #[default]
     Running,
+    /// A layer drops the handler. The task goes on, with the layers around that one.
+    Dropped(CancelReason),
     /// The handler has its grace period left.
     Cancelled(CancelReason),
     /// The handler has no grace period, or it is over.
@@ -73,8 +75,11 @@ impl Cancellation {
     /// Cancels the handler, unless it is cancelled already. Wakes those who wait for it, so never do this under a lock.
     pub(crate) fn cancel(&self, reason: CancelReason) {
         let mut state = self.state.lock();
-        let Phase::Running = state.phase else { return };
-        state.phase = Phase::Cancelled(reason);
+        state.phase = match state.phase {
+            Phase::Running => Phase::Cancelled(reason),
+            Phase::Dropped(earlier) => Phase::Cancelled(earlier),
+            Phase::Cancelled(_) | Phase::Aborted(_) => return,
+        };
         drop(state);
         self.wake();
     }
@@ -84,10 +89,22 @@ impl Cancellation {
         let mut state = self.state.lock();
         state.phase = match state.phase {
             Phase::Running => Phase::Aborted(reason),
-            Phase::Cancelled(reason) | Phase::Aborted(reason) => Phase::Aborted(reason),
+            Phase::Dropped(earlier) | Phase::Cancelled(earlier) | Phase::Aborted(earlier) => {
+                Phase::Aborted(earlier)
+            }
         };
         drop(state);
         self.wake();
+    }
+
+    /// A layer is about to drop the handler, for this reason. Wakes those who wait for the cancellation like [`cancel`](Self::cancel), and
+    /// does not stop the task.
+    pub(crate) fn tell_dropped(&self, reason: CancelReason) {
+        let mut state = self.state.lock();
+        let Phase::Running = state.phase else { return };
+        state.phase = Phase::Dropped(reason);
+        drop(state);
+        self.cancelled.wake_all();
     }
 
     fn wake(&self) {
@@ -104,21 +121,25 @@ impl Cancellation {
         !self.state.lock().grace.is_zero()
     }
 
-    /// Why the handler is cancelled, if it is.
+    /// Why the handler is cancelled, or dropped by a layer, if it is.
     pub(crate) fn reason(&self) -> Option<CancelReason> {
         match self.state.lock().phase {
             Phase::Running => None,
-            Phase::Cancelled(reason) | Phase::Aborted(reason) => Some(reason),
+            Phase::Dropped(reason) | Phase::Cancelled(reason) | Phase::Aborted(reason) => Some(reason),
         }
+    }
+
+    /// Whether its reply is dropped. That of a layer which has dropped the handler is not.
+    pub(crate) fn drops_reply(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Cancelled(_) | Phase::Aborted(_))
     }
 
     /// Waits until the handler is cancelled.
     pub(crate) async fn cancelled(&self) -> CancelReason {
         loop {
             let cancelled = self.cancelled.listen();
-            match self.state.lock().phase {
-                Phase::Cancelled(reason) | Phase::Aborted(reason) => return reason,
-                Phase::Running => {}
+            if let Some(reason) = self.reason() {
+                return reason;
             }
             cancelled.await;
         }
@@ -128,7 +149,7 @@ impl Cancellation {
     fn time_left(&self) -> Option<Duration> {
         let state = self.state.lock();
         match state.phase {
-            Phase::Running => None,
+            Phase::Running | Phase::Dropped(_) => None,
             Phase::Cancelled(_) => Some(state.grace),
             Phase::Aborted(_) => Some(Duration::ZERO),
         }

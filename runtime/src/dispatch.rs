@@ -18,9 +18,8 @@ use callosum_proto::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cancel::{CancelReason, Cancellation};
-use crate::lock::{Mutex, MutexGuard, assert_unlocked};
+use crate::lock::{Mutex, MutexGuard};
 use crate::stats::{Counters, add};
-use crate::waiters;
 
 pub(crate) use self::handling::{Handling, NotBegun};
 pub(crate) use self::inbox::{Decisions, Inbox, Relayed};
@@ -71,8 +70,7 @@ struct Afterwards {
 
 impl Afterwards {
     fn run(self) {
-        assert_unlocked();
-        self.wake.into_iter().filter_map(|inbox| inbox.driver.take()).for_each(waiters::wake);
+        self.wake.iter().for_each(|inbox| inbox.wake());
     }
 }
 

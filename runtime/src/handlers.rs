@@ -6,14 +6,14 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use callosum_proto::Text;
-use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::description::MethodDescription;
 use crate::error::{HandlerError, HandlerExists};
 use crate::handler::Context;
+use crate::lock::{RwLock, drop_caught};
 use crate::method::{Kind, Method};
 use crate::method_limits::{MethodLimit, MethodLimits};
 use crate::stream::{BodyReader, Responder};
@@ -65,7 +65,7 @@ pub(crate) struct Found {
 
 impl std::fmt::Debug for Handlers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.table.read().methods.keys()).finish()
+        f.debug_set().entries(self.names()).finish()
     }
 }
 
@@ -129,12 +129,15 @@ impl Handlers {
         }
     }
 
-    /// Adds methods: all, or none if one of their names is taken.
+    /// Adds methods: all, or none if one of their names is taken, or two have the same.
     pub(crate) fn add_all(&self, methods: Vec<(String, Method)>) -> Result<(), HandlerExists> {
         let methods: Vec<_> =
             methods.into_iter().map(|(name, method)| (Text::from(name), Arc::new(method))).collect();
+        let mut names = FxHashSet::default();
         let mut table = self.table.write();
-        let taken = methods.iter().find(|(name, _)| table.methods.contains_key(name.as_bytes()));
+        let taken = methods
+            .iter()
+            .find(|(name, _)| table.methods.contains_key(name.as_bytes()) || !names.insert(name.clone()));
         if let Some((name, _)) = taken {
             let name = name.as_str().to_owned();
             // Unlock before the methods are dropped.
@@ -203,8 +206,9 @@ impl Handlers {
 
     /// The endpoint is over. What its handlers own may be what keeps it in memory.
     pub(crate) fn clear(&self) {
-        let table = std::mem::take(&mut *self.table.write());
-        drop(table);
+        let Table { methods, fallback, .. } = std::mem::take(&mut *self.table.write());
+        // One by one: the others are dropped all the same.
+        methods.into_values().chain(fallback).for_each(|method| drop_caught("a handler", method));
     }
 
     /// Whether the handler of a method takes its argument as a stream. So does the refusal of an unknown method, which waits

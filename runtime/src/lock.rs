@@ -1,4 +1,4 @@
-//! The lock of this crate, under which no code of the application runs, and the bytes that it relies on.
+//! The locks of this crate, under which no code of the application runs, and the bytes that it relies on.
 //!
 //! A body may be [`Bytes::from_owner`], whose destructor is the application's and may use this API. The engine drops bodies in many
 //! places, all of them under a lock. The idea: what the application gives is made [`guarded`] where it comes in. The destructor of
@@ -34,15 +34,19 @@ pub(crate) struct Mutex<T>(
     #[expect(clippy::disallowed_types, reason = "the only one")] parking_lot::Mutex<T>,
 );
 
+/// A lock with many readers. See the [module](self).
+#[derive(Default)]
+pub(crate) struct RwLock<T>(
+    #[expect(clippy::disallowed_types, reason = "the only one")] parking_lot::RwLock<T>,
+);
+
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(parking_lot::const_mutex(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        let value = self.0.lock();
-        HELD.with(|held| held.set(held.get() + 1));
-        MutexGuard { value, _held: Held }
+        Guard::new(self.0.lock())
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -56,23 +60,43 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-/// Access to what a [`Mutex`] protects.
-pub(crate) struct MutexGuard<'a, T> {
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> Guard<parking_lot::RwLockReadGuard<'_, T>> {
+        Guard::new(self.0.read())
+    }
+
+    pub(crate) fn write(&self) -> Guard<parking_lot::RwLockWriteGuard<'_, T>> {
+        Guard::new(self.0.write())
+    }
+}
+
+/// Access to what a lock protects, by the guard `G` of the lock itself.
+pub(crate) struct Guard<G> {
     // Dropped first: what was put aside is dropped without the lock.
-    value: parking_lot::MutexGuard<'a, T>,
+    value: G,
     _held: Held,
 }
 
-impl<T> Deref for MutexGuard<'_, T> {
-    type Target = T;
+/// Access to what a [`Mutex`] protects.
+pub(crate) type MutexGuard<'a, T> = Guard<parking_lot::MutexGuard<'a, T>>;
 
-    fn deref(&self) -> &T {
+impl<G> Guard<G> {
+    fn new(value: G) -> Self {
+        HELD.with(|held| held.set(held.get() + 1));
+        Self { value, _held: Held }
+    }
+}
+
+impl<G: Deref> Deref for Guard<G> {
+    type Target = G::Target;
+
+    fn deref(&self) -> &G::Target {
         &self.value
     }
 }
 
-impl<T> DerefMut for MutexGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl<G: DerefMut> DerefMut for Guard<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         &mut self.value
     }
 }
@@ -97,13 +121,13 @@ fn drop_spent() {
     SPENT_LEN.set(0);
     // A destructor that comes back here finds an empty list, and drops what it adds.
     let spent = SPENT.try_with(RefCell::take).unwrap_or_default();
-    spent.into_iter().for_each(drop_caught);
+    spent.into_iter().for_each(|bytes| drop_caught("a body", bytes));
 }
 
-/// The thread that drops bytes is seldom that of the application, and must go on.
-fn drop_caught(bytes: Bytes) {
-    if catch_unwind(AssertUnwindSafe(|| drop(bytes))).is_err() {
-        tracing::error!("the destructor of a body panicked");
+/// Drops what is the application's, or holds it. If that panics, what follows has to be done all the same.
+pub(crate) fn drop_caught<T>(what: &'static str, value: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        tracing::error!("the destructor of {what} panicked");
     }
 }
 
@@ -129,7 +153,7 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.0);
         if HELD.get() == 0 {
-            return drop_caught(bytes);
+            return drop_caught("a body", bytes);
         }
         let mut bytes = Some(bytes);
         match SPENT.try_with(|spent| spent.borrow_mut().extend(bytes.take())) {

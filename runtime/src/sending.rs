@@ -1,12 +1,12 @@
 //! Making calls, through the layers of their peer if it has any.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use futures_util::TryFutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 
 use crate::error::CallError;
 use crate::peer::{Answered, CallNext, CallResult, OutgoingCall, PendingReply};
@@ -38,7 +38,13 @@ pub(crate) fn open(mut new: OutgoingCall) -> Result<CallStreams, CallError> {
     let mut calling = Box::pin(Layered::new(calling, shared.clone()));
     // As for a call whose result is whole.
     if calling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-        peer.core.tasks.spawn_layers(&*peer.core.runtime, calling, shared);
+        // Dropping the layers that have panicked ends the call.
+        let calling = AssertUnwindSafe(calling).catch_unwind().map(|ended| {
+            if ended.is_err() {
+                tracing::error!("a layer around a streamed call panicked");
+            }
+        });
+        peer.core.tasks.spawn(&*peer.core.runtime, Some(shared), calling);
     } else if let (None, Some(error)) = (shared.id(), shared.failure()) {
         return Err(error);
     }

@@ -73,12 +73,11 @@ fn detach(
     let runtime = core.runtime.clone();
     let running = Cancellable { handling: running, cancellation, runtime, grace: None };
     let (core, handling) = (core.clone(), handling.clone());
-    let end = End { core: core.clone(), handling, request, reply: None, polled: false, _task: task };
-    // An executor that is shutting down drops the task at once.
+    let end = End { core: core.clone(), handling, request, reply: None, _task: task };
+    // The executor may drop the task at once: then the call is cancelled.
     core.runtime.spawn(Box::pin(async move {
         // `end` is dropped after the handler, so that the slot is freed only once the handler has ended.
         let mut end = end;
-        end.polled = true;
         end.reply = running.await;
     }));
     Ok(())
@@ -111,17 +110,11 @@ struct End {
     handling: Arc<Handling>,
     request: RequestId,
     reply: Option<Reply>,
-    polled: bool,
     _task: TaskGuard,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        let dispatcher = &self.core.dispatcher;
-        if !self.polled {
-            // The executor runs no more tasks: starting one call after the other here would only overflow this stack.
-            dispatcher.abort();
-        }
-        dispatcher.end_task(&self.handling, self.request, self.reply.take());
+        self.core.dispatcher.end_task(&self.handling, self.request, self.reply.take());
     }
 }

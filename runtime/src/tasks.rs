@@ -38,12 +38,19 @@ struct Task {
 
 /// Counts a task as living until it is dropped.
 #[derive(Debug)]
-pub(crate) struct TaskGuard(Arc<Tasks>);
+pub(crate) struct TaskGuard {
+    tasks: Arc<Tasks>,
+    /// Of one that was spawned here.
+    id: Option<u64>,
+}
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        if self.0.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_left.wake_all();
+        // With it goes the waker of the task.
+        let ended = self.id.and_then(|id| self.tasks.links.lock().spawned.remove(&id));
+        drop(ended);
+        if self.tasks.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.tasks.none_left.wake_all();
         }
     }
 }
@@ -52,38 +59,21 @@ impl Tasks {
     /// Counts a task that is not [spawned](Self::spawn) here.
     pub(crate) fn guard(self: &Arc<Self>) -> TaskGuard {
         self.live.fetch_add(1, Ordering::AcqRel);
-        TaskGuard(self.clone())
+        TaskGuard { tasks: self.clone(), id: None }
     }
 
-    /// Spawns a task that [`abort_all`](Self::abort_all) ends; drops it instead if that was called already.
+    /// Spawns a task that [`abort_all`](Self::abort_all) ends; drops it instead if that was called already. `streams` are those of a
+    /// call, if the task runs its layers.
     pub(crate) fn spawn(
         self: &Arc<Self>,
         runtime: &dyn Runtime,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.spawn_with(runtime, task, None);
-    }
-
-    /// The same for the layers of a streamed call.
-    pub(crate) fn spawn_layers(
-        self: &Arc<Self>,
-        runtime: &dyn Runtime,
-        layers: impl Future<Output = ()> + Send + 'static,
-        streams: Arc<Shared>,
-    ) {
-        self.spawn_with(runtime, layers, Some(streams));
-    }
-
-    fn spawn_with(
-        self: &Arc<Self>,
-        runtime: &dyn Runtime,
-        task: impl Future<Output = ()> + Send + 'static,
         streams: Option<Arc<Shared>>,
+        task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (handle, registration) = AbortHandle::new_pair();
         // Take the guard before the task can be aborted, or `wait_until_none` could miss it.
-        let guard = self.guard();
-        let id = {
+        let mut guard = self.guard();
+        {
             let mut links = self.links.lock();
             if links.closed {
                 return;
@@ -91,15 +81,10 @@ impl Tasks {
             let id = links.next;
             links.next += 1;
             links.spawned.insert(id, Task { handle, streams });
-            id
-        };
+            guard.id = Some(id);
+        }
         // No `async` block, which would have room for the task twice: where it is captured and where it is awaited.
-        runtime.spawn(Box::pin(Abortable::new(task, registration).map(move |_| {
-            // An aborted task has nothing to report.
-            let ended = guard.0.links.lock().spawned.remove(&id);
-            // With it goes the waker of the task.
-            drop(ended);
-        })));
+        runtime.spawn(Box::pin(Abortable::new(task, registration).map(move |_| drop(guard))));
     }
 
     /// Ends every task at its next poll, and lets none start any more. Returns the streams of the calls whose layers are thereby ended:

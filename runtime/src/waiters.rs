@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::{Context, Poll, Waker};
 
 use crate::lock::{Mutex, assert_unlocked};
@@ -32,11 +34,14 @@ use crate::lock::{Mutex, assert_unlocked};
 /// }
 /// ```
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<State>);
+pub struct Waiters {
+    /// Counted up under the lock, and read without it.
+    changes: AtomicU64,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    changes: u64,
     wakers: BTreeMap<u64, Waker>,
     /// The number of the next listener that waits.
     next: u64,
@@ -45,14 +50,14 @@ struct State {
 impl Waiters {
     /// Waits for the next change from now on. Check afterwards whether it has happened already.
     pub fn listen(&self) -> Change<'_> {
-        Change { seen: self.0.lock().changes, waiters: self, number: None }
+        Change { waiters: self, seen: self.changes.load(Acquire), place: None }
     }
 
     /// There is a change. Don't call it while you hold a lock that a woken task may need. A waker that panics is logged.
     pub fn wake_all(&self) {
         let wakers = {
-            let mut state = self.0.lock();
-            state.changes += 1;
+            let mut state = self.state.lock();
+            self.changes.fetch_add(1, Release);
             std::mem::take(&mut state.wakers)
         };
         wakers.into_values().for_each(wake);
@@ -61,10 +66,14 @@ impl Waiters {
 
 /// Wakes a task of the application. Its executor may panic, and the caller must go on.
 pub(crate) fn wake(waker: Waker) {
+    caught(|| waker.wake());
+}
+
+/// Does what may wake a task of the application. `None` if that panics: then the caller must go on.
+pub(crate) fn caught<T>(wakes: impl FnOnce() -> T) -> Option<T> {
     assert_unlocked();
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("a waker panicked");
-    }
+    let woken = catch_unwind(AssertUnwindSafe(wakes));
+    woken.inspect_err(|_| tracing::error!("a waker panicked")).ok()
 }
 
 /// A future of the next change, from [`Waiters::listen`]. Cancel safe.
@@ -72,36 +81,53 @@ pub(crate) fn wake(waker: Waker) {
 pub struct Change<'a> {
     waiters: &'a Waiters,
     seen: u64,
-    /// Once it has been polled and waits.
-    number: Option<u64>,
+    /// Its number and its waker, once it has been polled and waits.
+    place: Option<(u64, Waker)>,
+}
+
+impl Change<'_> {
+    fn has_changed(&self) -> bool {
+        self.waiters.changes.load(Acquire) != self.seen
+    }
 }
 
 impl Future for Change<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { waiters, seen, number } = self.get_mut();
-        let waker = cx.waker().clone();
-        let mut state = waiters.0.lock();
-        if state.changes != *seen {
+        let this = self.get_mut();
+        if this.has_changed() {
+            return Poll::Ready(());
+        }
+        // It is polled whenever its task is. The lock is shared by many tasks, so take it only for another waker.
+        if this.place.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let (waker, kept) = (cx.waker().clone(), cx.waker().clone());
+        let mut state = this.waiters.state.lock();
+        if this.has_changed() {
             drop(state);
             return Poll::Ready(());
         }
-        let number = *number.get_or_insert_with(|| {
-            state.next += 1;
-            state.next
-        });
+        let number = match &this.place {
+            Some((number, _)) => *number,
+            None => {
+                state.next += 1;
+                state.next
+            }
+        };
         let former = state.wakers.insert(number, waker);
         drop(state);
         drop(former);
+        this.place = Some((number, kept));
         Poll::Pending
     }
 }
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            let waker = self.waiters.0.lock().wakers.remove(&number);
+        if let Some((number, _)) = self.place {
+            let waker = self.waiters.state.lock().wakers.remove(&number);
             drop(waker);
         }
     }
@@ -109,6 +135,11 @@ impl Drop for Change<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::task::Wake;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -132,9 +163,38 @@ mod tests {
         let mut listener = waiters.listen();
         for _ in 0..2 {
             assert!((&mut listener).now_or_never().is_none());
-            assert_eq!(waiters.0.lock().wakers.len(), 1);
+            assert_eq!(waiters.state.lock().wakers.len(), 1);
         }
         drop(listener);
-        assert!(waiters.0.lock().wakers.is_empty());
+        assert!(waiters.state.lock().wakers.is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_waits_takes_the_lock_for_another_waker_only() {
+        let waiters = Waiters::default();
+        let mut listener = waiters.listen();
+        assert!((&mut listener).now_or_never().is_none());
+        {
+            let _locked = waiters.state.lock();
+            assert!((&mut listener).now_or_never().is_none());
+        }
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        assert!(listener.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        waiters.wake_all();
+        assert!(woken.0.load(Relaxed), "the last waker is woken");
+        let locked = waiters.state.lock();
+        assert!((&mut listener).now_or_never().is_some());
+        // Dropping the listener takes the lock.
+        drop(locked);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
     }
 }

@@ -24,6 +24,7 @@
 //! });
 //! ```
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use callosum_runtime::{
     ResponseWithMetadata, duplex,
 };
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 
 use crate::world::Host;
 
@@ -168,7 +170,7 @@ impl TestCall {
     /// Makes the call, and returns the context for a handler of whole values.
     ///
     /// # Panics
-    /// If no handler is run, such as for a [layer](callosum_runtime::layer) of the callee that refuses the call.
+    /// If no handler is run, such as for a [layer](callosum_runtime::layer) of the callee that refuses the call; with the outcome.
     pub async fn begin(self) -> Handling {
         let (given, give) = once();
         let method = Method::raw(move |_: Bytes, context: Context| hold(give.clone(), context));
@@ -180,8 +182,8 @@ impl TestCall {
         if let Some(timeout) = call.timeout {
             invocation = invocation.timeout(timeout);
         }
-        let answer = invocation.send_with_metadata();
-        let (context, end) = given.await.expect("the call reaches its handler");
+        let mut answer = invocation.send_with_metadata();
+        let (context, end) = given_before(given, &mut answer).await;
         Handling { context, answer, end }
     }
 
@@ -201,8 +203,8 @@ impl TestCall {
         if let Some(timeout) = call.timeout {
             opening = opening.timeout(timeout);
         }
-        let (argument, answer) = opening.stream().expect("the link is there");
-        let ((body, responder, context), end) = given.await.expect("the call reaches its handler");
+        let (argument, mut answer) = opening.stream().expect("the link is there");
+        let ((body, responder, context), end) = given_before(given, &mut answer).await;
         StreamHandling { body, responder, context, argument, answer, end }
     }
 
@@ -243,6 +245,20 @@ type Given<G, T> = oneshot::Receiver<(G, End<T>)>;
 fn once<G, T>() -> (Given<G, T>, Give<G, T>) {
     let (give, given) = oneshot::channel();
     (given, Arc::new(Mutex::new(Some(give))))
+}
+
+/// What the handler is given.
+///
+/// # Panics
+/// If the call ends before.
+async fn given_before<G, T>(
+    given: Given<G, T>,
+    answer: impl Future<Output: std::fmt::Debug> + Unpin,
+) -> (G, End<T>) {
+    match select(given, answer).await {
+        Either::Left((given, _)) => given.expect("the handler hands them over"),
+        Either::Right((outcome, _)) => panic!("the call has not reached its handler: {outcome:?}"),
+    }
 }
 
 /// The handler in the callee: ends as the test says.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use self::files::{Look, Users};
+use self::files::{Look, Problem, Users};
 use super::{Admission, Authenticator, Credential, KeySet, ServerIdentity};
 use crate::error::at_least_one_milli;
 use crate::lock::Mutex;
@@ -102,32 +102,34 @@ impl AllowList {
     /// # Errors
     /// If it can't be read; the last list that was read stays in force.
     pub fn reload(&self) -> Result<(), AllowListError> {
+        let mut problems = Vec::new();
         let result = {
             // Locked while the files are read: otherwise a thread that read earlier could overwrite the result of a later read.
             let _reading = self.progress.lock();
-            self.read_all()
+            self.read_all(&mut problems)
         };
-        self.set.tell();
+        self.has_looked(problems, None);
         result
     }
 
     /// Only while the progress is locked.
-    fn read_all(&self) -> Result<(), AllowListError> {
-        self.set.replace(self.read()?);
+    fn read_all(&self, problems: &mut Vec<Problem>) -> Result<(), AllowListError> {
+        self.set.replace(self.read(problems)?);
         Ok(())
     }
 
     /// Revokes the keys that are no longer in the files. A file may be half written, so no key is added or renamed here.
-    fn revoke_missing(&self) -> Result<(), AllowListError> {
-        let present = self.read()?;
+    fn revoke_missing(&self, problems: &mut Vec<Problem>) -> Result<(), AllowListError> {
+        let present = self.read(problems)?;
         let mut users = self.set.users();
         users.retain(|key, _| present.contains_key(key));
         self.set.replace(users);
         Ok(())
     }
 
-    fn read(&self) -> Result<Users, AllowListError> {
-        files::read(&self.path).map_err(|error| AllowListError { path: self.path.to_path_buf(), error })
+    fn read(&self, problems: &mut Vec<Problem>) -> Result<Users, AllowListError> {
+        files::read(&self.path, problems)
+            .map_err(|error| AllowListError { path: self.path.to_path_buf(), error })
     }
 
     /// How many keys it admits.
@@ -142,22 +144,24 @@ impl AllowList {
 
     /// Checks the files, unless another binder did so within the interval.
     fn look_if_due(&self, now: impl Fn() -> Instant) {
+        let mut problems = Vec::new();
         let failure = {
             let mut progress = self.progress.lock();
             if progress.looked.is_some_and(|at| now().saturating_duration_since(at) < self.interval) {
                 return;
             }
-            let failure = self.look_again(&mut progress);
+            let failure = self.look_again(&mut progress, &mut problems);
             // The interval begins at the end of the check, which may take long.
             progress.looked = Some(now());
             failure
         };
-        self.has_looked(failure);
+        self.has_looked(problems, failure);
     }
 
     /// What the application sees of a look, once nothing is locked.
-    fn has_looked(&self, failure: Option<AllowListError>) {
+    fn has_looked(&self, problems: Vec<Problem>, failure: Option<AllowListError>) {
         self.set.tell();
+        problems.into_iter().for_each(Problem::log);
         if let Some(error) = failure {
             tracing::warn!(%error, "the allowed keys stay what they were");
         }
@@ -165,13 +169,14 @@ impl AllowList {
 
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn look(&self) {
-        let failure = self.look_again(&mut self.progress.lock());
-        self.has_looked(failure);
+        let mut problems = Vec::new();
+        let failure = self.look_again(&mut self.progress.lock(), &mut problems);
+        self.has_looked(problems, failure);
     }
 
     /// Reads if something has changed, and nothing more since it was looked at before. Only while the progress is locked.
     /// Returns a failure that is new.
-    fn look_again(&self, progress: &mut Progress) -> Option<AllowListError> {
+    fn look_again(&self, progress: &mut Progress, problems: &mut Vec<Problem>) -> Option<AllowListError> {
         let restless = std::mem::take(&mut progress.restless);
         let looks = files::look_at(&self.path);
         let failure = match looks {
@@ -180,7 +185,7 @@ impl AllowList {
                 None
             }
             Ok(looks) if progress.last.as_ref() == Some(&looks) => {
-                let result = self.read_all();
+                let result = self.read_all(problems);
                 progress.read = progress.last.take().filter(|_| result.is_ok());
                 result.err()
             }
@@ -190,7 +195,7 @@ impl AllowList {
                 if progress.restless <= RETRIES {
                     return None;
                 }
-                self.revoke_missing().err()
+                self.revoke_missing(problems).err()
             }
             Err(error) => Some(AllowListError { path: self.path.to_path_buf(), error }),
         };

@@ -6,6 +6,7 @@ use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, Reques
 use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
+use crate::waiters;
 
 /// A decision of the endpoint, with its connection.
 pub(crate) type Decisions = Vec<(ConnectionId, ConnectionEvent)>;
@@ -15,11 +16,16 @@ pub(crate) type Decisions = Vec<(ConnectionId, ConnectionEvent)>;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     events: Mutex<Decisions>,
-    /// Wakes what drives the peer's link.
+    /// The task that drives the peer's link.
     pub(crate) driver: AtomicWaker,
 }
 
 impl Inbox {
+    /// Wakes what drives the peer's link.
+    pub(crate) fn wake(&self) {
+        self.driver.take().into_iter().for_each(waiters::wake);
+    }
+
     pub(super) fn push(&self, connection: ConnectionId, event: ConnectionEvent) {
         self.events.lock().push((connection, event));
     }

@@ -12,6 +12,9 @@ use super::CallResult;
 use crate::cancel::{CancelReason, Cancellation};
 use crate::error::CallError;
 
+/// The outcome of what has not ended by itself.
+const DROPPED: &str = "dropped";
+
 /// Learns how a call or a handler has ended.
 pub(super) trait Report: Send + 'static {
     /// The outcome, and how many bytes its result has, if there is one; 0 if that is a stream.
@@ -30,12 +33,12 @@ pub(super) struct Watched<R: Report> {
 impl<R: Report> Watched<R> {
     /// A call.
     pub(super) fn call(report: R) -> Self {
-        Self { report, cancellation: None, outcome: "dropped", result: None }
+        Self { report, cancellation: None, outcome: DROPPED, result: None }
     }
 
     /// A handler that can be stopped with this.
     pub(super) fn handler(report: R, cancellation: &Arc<Cancellation>) -> Self {
-        Self { report, cancellation: Some(cancellation.clone()), outcome: "dropped", result: None }
+        Self { report, cancellation: Some(cancellation.clone()), outcome: DROPPED, result: None }
     }
 
     pub(super) async fn result(
@@ -62,9 +65,10 @@ impl<R: Report> Watched<R> {
 
 impl<R: Report> Drop for Watched<R> {
     fn drop(&mut self) {
-        let reason = self.cancellation.as_ref().and_then(|cancellation| cancellation.reason());
-        match reason {
-            // The reply of a handler in its grace period is dropped.
+        let is_dropped = self.outcome == DROPPED;
+        // The reply of a handler in its grace period is dropped.
+        let stopped = self.cancellation.as_ref().filter(|stop| is_dropped || stop.drops_reply());
+        match stopped.and_then(|stop| stop.reason()) {
             Some(reason) => self.report.end(of_reason(reason), None),
             None => self.report.end(self.outcome, self.result),
         }

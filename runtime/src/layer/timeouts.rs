@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use rustc_hash::FxHashMap;
 
 use super::{CallLayer, CallNext, CallResult, HandlerLayer, HandlerNext, IncomingCall, OutgoingCall};
+use crate::cancel::CancelReason;
 use crate::error::CallError;
 use crate::rt::{from_now, until};
 
@@ -31,7 +32,8 @@ use crate::rt::{from_now, until};
 /// earliest.
 ///
 /// A call that takes too long ends with [`CallError::TimedOut`](crate::CallError::TimedOut). A handler that does is dropped at its next
-/// await, without a [grace period](crate::Context::set_cancel_grace), and its caller gets an ERROR named `ExecutionTimedOut`
+/// await, without a [grace period](crate::Context::set_cancel_grace); [`Context::cancelled`](crate::Context::cancelled) tells what it has
+/// spawned, and its caller gets an ERROR named `ExecutionTimedOut`
 /// ([`Refusal::ExecutionTimedOut`](crate::Refusal::ExecutionTimedOut)). A handler's time runs from its start, and for a streamed call until
 /// its end.
 ///
@@ -81,10 +83,15 @@ impl HandlerLayer for MethodTimeouts {
         let runtime = call.context.peer.shared.core.runtime.clone();
         let at = from_now(&*runtime, timeout);
         call.context.deadline = Some(call.context.deadline.map_or(at, |deadline| deadline.min(at)));
+        let cancellation = call.context.cancellation.clone();
         async move {
-            match until(&*runtime, at, next.run(call)).await {
+            let mut handling = next.run(call);
+            match until(&*runtime, at, &mut handling).await {
                 Some(reply) => reply,
                 None => {
+                    // First, so that layers inside and what the handler has spawned know the reason.
+                    cancellation.tell_dropped(CancelReason::TimedOut);
+                    drop(handling);
                     let detail = format!("the handler ran for {timeout:?}, the timeout of its method");
                     Refusal::ExecutionTimedOut.reply(&detail)
                 }

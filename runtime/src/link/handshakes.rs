@@ -42,7 +42,7 @@ impl HandshakeSlot {
         drop(handshakes);
         if let Some(evicted) = evicted {
             evicted.evicted.store(true, Release);
-            evicted.inbox.driver.wake();
+            evicted.inbox.wake();
         }
         Some(Self { handshakes: of.clone(), place })
     }

@@ -334,10 +334,11 @@ impl PeersOfLink {
             self.end(&link, cause);
             return;
         }
-        let of = self.clone();
-        self.node.core.tasks.spawn(&*self.node.core.runtime, async move {
-            let ended = AssertUnwindSafe(drive(&link, &mut pump, &*of.sender)).catch_unwind().await;
-            of.end(&link, ended.unwrap_or(DisconnectCause::Panicked));
+        let admitted = Admitted { of: self.clone(), link, cause: DisconnectCause::Shutdown };
+        self.node.core.tasks.spawn(&*self.node.core.runtime, None, async move {
+            let driving = AssertUnwindSafe(drive(&admitted.link, &mut pump, &*admitted.of.sender));
+            let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
+            admitted.conclude(cause);
         });
     }
 
@@ -360,6 +361,26 @@ impl PeersOfLink {
         link.peer.wake();
         link.catch_up();
         self.node.expel(link.peer.id, cause);
+    }
+}
+
+/// A peer of a link. When its task has ended, so has its connection: also if the runtime drops the task.
+struct Admitted {
+    of: Arc<PeersOfLink>,
+    link: Arc<LinkPeer>,
+    /// Why the connection has ended.
+    cause: DisconnectCause,
+}
+
+impl Admitted {
+    fn conclude(mut self, cause: DisconnectCause) {
+        self.cause = cause;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.of.end(&self.link, self.cause.clone());
     }
 }
 

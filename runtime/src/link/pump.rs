@@ -19,6 +19,7 @@ use crate::peer::{Effect, PeerShared, Unsettled};
 use crate::rt::{Runtime, Timer, until};
 use crate::serve;
 use crate::stats::add;
+use crate::waiters;
 
 /// Connects one peer's connection to the dispatcher.
 pub(crate) struct Pump {
@@ -99,10 +100,12 @@ impl Pump {
                     Effect::Wake(_) => &mut set_to_work.streams,
                     _ => &mut set_to_work.calls,
                 };
-                *group += usize::from(match self.peer.settle(effect) {
+                // A caller whose waker panics must not end the link of all.
+                let has_woken = waiters::caught(|| match self.peer.settle(effect) {
                     Some(effect) => self.carry_out(effect),
                     None => true,
                 });
+                *group += usize::from(has_woken.unwrap_or(true));
             }
         }
     }
@@ -147,7 +150,7 @@ impl Pump {
                 }
                 for waiter in ready {
                     // The receiver may be gone.
-                    let _ = waiter.send(());
+                    waiters::caught(|| _ = waiter.send(()));
                 }
             }
             Effect::Anomaly(anomaly) => {

@@ -11,7 +11,7 @@ use crate::error::{CallError, DisconnectCause, NotSent};
 impl PeerShared {
     /// Waits until the peer is connected. Fails if it will not be, or is not admitted.
     pub(crate) async fn ready(&self) -> Result<(), DisconnectCause> {
-        let established = {
+        let (established, _gone) = {
             let mut state = self.lock();
             if state.over {
                 return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
@@ -19,16 +19,18 @@ impl PeerShared {
             if state.linked && state.connection.is_established() {
                 return Ok(());
             }
+            // Dropped without the lock.
+            let mut gone = Vec::new();
             if state.ready.len() == state.ready.capacity() {
                 // Remove waiters that gave up: callers that repeat `ready` with a timeout would pile up while there is no link. Doubling
                 // the capacity makes the cost per waiter constant.
-                state.ready.retain(|waiter| !waiter.is_canceled());
+                gone.extend(state.ready.extract_if(.., |waiter| waiter.is_canceled()));
                 let left = state.ready.len();
                 state.ready.reserve_exact(left.max(4));
             }
             let (sender, receiver) = oneshot::channel();
             state.ready.push(sender);
-            receiver
+            (receiver, gone)
         };
         established.await.map_err(|_| self.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
     }

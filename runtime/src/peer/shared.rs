@@ -138,7 +138,7 @@ impl PeerShared {
 
     /// Wakes what drives the link.
     pub(crate) fn wake(&self) {
-        self.inbox.driver.wake();
+        self.inbox.wake();
     }
 
     /// None of its requests starts from now on: its link has ended, and a handler would have a slot for nothing until it is
@@ -197,7 +197,8 @@ impl PeerShared {
     ) -> Option<ConnectionId> {
         state.linked = false;
         state.over = next.is_none();
-        state.cause = Some(cause.clone());
+        // There may be an error of the application's in it.
+        effects.drop_later(state.cause.replace(cause.clone()));
         let refused = cause.is_authentication_failure();
         let waits = next.is_some()
             && !refused
@@ -210,7 +211,7 @@ impl PeerShared {
         if !waits {
             state.end_streams(cause, self.core.now(), effects);
         }
-        state.cut = None;
+        effects.drop_later(state.cut.take());
         effects.drop_later(Some(std::mem::take(&mut state.pings)));
         if refused || next.is_none() {
             // `ready` returns why there is no link. The next attempt may succeed.
@@ -311,9 +312,10 @@ impl PeerShared {
         if state.connection.is_closed() {
             return;
         }
-        state.cut = Some(cause);
+        let former = state.cut.replace(cause);
         state.connection.close(CloseCause::Local);
         drop(state);
+        drop(former);
         self.wake();
     }
 

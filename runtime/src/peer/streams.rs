@@ -40,14 +40,17 @@ impl PeerState {
         }
     }
 
-    /// The handler of a request waits until its streamed reply may begin. `false` if the connection is over, so that it would
-    /// never be woken.
-    pub(crate) fn wait_to_reply(&mut self, request: RequestId, waiter: oneshot::Sender<()>) -> bool {
-        let is_open = self.connection.is_open(request);
-        if is_open {
-            self.reply_waiters.insert(request, waiter);
+    /// The handler of a request waits until its streamed reply may begin. Gives back who does not wait, to be dropped without the lock: a
+    /// former waiter, or this one if the connection is over, so that it would never be woken.
+    pub(crate) fn wait_to_reply(
+        &mut self,
+        request: RequestId,
+        waiter: oneshot::Sender<()>,
+    ) -> Option<oneshot::Sender<()>> {
+        match self.connection.is_open(request) {
+            true => self.reply_waiters.insert(request, waiter),
+            false => Some(waiter),
         }
-        is_open
     }
 
     /// The handler waits no more.

@@ -58,7 +58,7 @@ impl Handlers {
     /// Adds the methods of a [typed service](mod@crate::service): all, or none.
     ///
     /// # Errors
-    /// If there is a handler of one of their names.
+    /// If there is a handler of one of their names, or two of them have the same.
     pub fn serve(&self, service: Service) -> Result<(), HandlerExists> {
         self.add_all(service.methods)
     }

@@ -97,8 +97,11 @@ impl Responder {
 /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile. Returns `false` if it may
 /// not, because its handler or its connection has ended.
 async fn may_reply(peer: &PeerShared, request: RequestId) -> bool {
-    let (sender, told) = oneshot::channel();
-    if !peer.lock().wait_to_reply(request, sender) {
+    let (sender, mut told) = oneshot::channel();
+    // Another responder of the request may wait, which is told that it waits no more.
+    let not_waiting = peer.lock().wait_to_reply(request, sender);
+    drop(not_waiting);
+    if told.try_recv().is_err() {
         return false;
     }
     let mut wait = ReplyWait { peer, request, is_over: false };

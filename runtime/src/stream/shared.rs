@@ -213,8 +213,15 @@ impl Shared {
     /// Sets the end of the call. A result that was received completely stays readable.
     pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
         let mut state = self.state.lock();
-        state.end.get_or_insert(result);
-        state.wake_all()
+        let wakers = state.wake_all();
+        if state.end.is_none() {
+            state.end = Some(result);
+            return wakers;
+        }
+        drop(state);
+        // There may be an error of the application's in it.
+        drop(result);
+        wakers
     }
 
     /// The call has ended, and so many bytes of its complete result are left to be read.

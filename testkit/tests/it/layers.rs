@@ -97,6 +97,71 @@ fn timeouts_of_handlers_stop_them() {
     });
 }
 
+#[test]
+fn what_a_handler_has_spawned_learns_of_its_timeout() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(2);
+        world.run(async {
+            let host = world.host("spawned");
+            let reasons = Arc::<Mutex<Vec<_>>>::default();
+            let told = reasons.clone();
+            let spawns = move |_: Bytes, context: Context| {
+                let (host, told) = (host.clone(), told.clone());
+                async move {
+                    // A layer's timeout leaves none.
+                    context.set_cancel_grace(5 * SECOND);
+                    host.spawn(async move {
+                        let reason = context.cancelled().await;
+                        told.lock().expect("nobody panics with it").push((reason, context.cancel_reason()));
+                    });
+                    pending::<HandlerResult<Bytes>>().await
+                }
+            };
+            let timeouts = MethodTimeouts::default().others(SECOND);
+            let serve =
+                |builder: Builder| builder.layer(timeouts).layer(Metrics::new()).handle_raw("pull", spawns);
+            let connector = connected(&world, serve, |builder| builder).await;
+            let begun = world.elapsed();
+            let error = connector.peer().invoke_raw("pull", "").await.expect_err("it is stopped");
+            assert_eq!(error.refusal(), Some(Refusal::ExecutionTimedOut));
+            assert_eq!((world.elapsed() - begun).as_secs(), 1);
+            world.sleep(SECOND).await;
+            let reason = CancelReason::TimedOut;
+            assert_eq!(*reasons.lock().expect("nobody panics with it"), [(reason, Some(reason))]);
+        });
+    });
+    let counts = snapshot(&snapshotter);
+    assert!(counts.contains(&"calls_total{server,pull,timed_out} 1".to_owned()), "{counts:#?}");
+}
+
+/// Metrics and traces of a layer that answers although the handler's time is over.
+#[test]
+fn a_layer_may_answer_for_a_handler_whose_time_is_over() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(2);
+        world.run(async {
+            let answers = |call: IncomingCall, next: HandlerNext| async move {
+                match next.run(call).await {
+                    Reply::Error(_) => Reply::result("later"),
+                    reply => reply,
+                }
+            };
+            let timeouts = MethodTimeouts::default().others(SECOND);
+            let serve = |builder: Builder| {
+                builder.layer(Metrics::new()).layer(answers).layer(timeouts).handle_raw("pull", hang)
+            };
+            let connector = connected(&world, serve, |builder| builder).await;
+            assert_eq!(connector.peer().invoke_raw("pull", "").await.expect("a layer answers"), "later");
+        });
+    });
+    let counts = snapshot(&snapshotter);
+    assert!(counts.contains(&"calls_total{server,pull,ok} 1".to_owned()), "{counts:#?}");
+}
+
 /// A service that answers what it is asked, and is ready only once it was polled twice.
 #[derive(Clone)]
 struct Answering {

@@ -254,6 +254,35 @@ fn streams_whose_layers_still_wait_have_their_outcome_before_a_shutdown_returns(
     }
 }
 
+#[test]
+fn a_call_whose_layer_waits_has_its_outcome_once_the_layer_has() {
+    let world = World::new(0);
+    let client = world.host("client");
+    world.run(async {
+        let time = world.time();
+        let waits = move |call: OutgoingCall, next: CallNext| {
+            let time = time.clone();
+            async move {
+                time.sleep(10_000 * MS).await;
+                next.run(call).await
+            }
+        };
+        let builder = client.builder().call_layer(waits);
+        let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        let mut call = connector.peer().invoke::<_, ()>("work", &3).timeout(1_000 * MS).into_future();
+        world.sleep(2_000 * MS).await;
+        assert!((&mut call).now_or_never().is_none(), "the call is not made, so its timeout has not begun");
+        connector.shutdown(1_000 * MS).await;
+        assert!((&mut call).now_or_never().is_none(), "the layer is the application's");
+        let outcome = call.await;
+        assert!(
+            matches!(outcome, Err(CallError::NotSent(NotSent::Disconnected(DisconnectCause::Shutdown)))),
+            "{outcome:?}"
+        );
+    });
+}
+
 /// A binder shuts down while its peer is out of reach, with replies under way that fill no buffer: how it ends, how long that takes, and
 /// how many of the calls have a result in the end. Before, the binder sends so many probes.
 fn shut_down_during_a_partition(

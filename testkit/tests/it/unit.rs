@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::auth::Identity;
+use callosum_runtime::layer::{HandlerNext, IncomingCall};
 use callosum_runtime::{
-    BodyError, BodyReader, CallError, CancelReason, Context, HandlerError, HandlerResult, Metadata, Responder,
+    BodyError, BodyReader, CallError, CancelReason, Context, ErrorInfo, HandlerError, HandlerResult,
+    Metadata, Reply, Responder,
 };
 use callosum_testkit::unit::TestCall;
 use callosum_testkit::world::{World, check};
@@ -117,5 +119,30 @@ fn a_call_whose_end_is_dropped_fails() {
         drop(call.end);
         assert!(matches!(call.answer.await, Err(CallError::Remote(_))));
         assert!(matches!(call.argument.closed().await, BodyError::Call(_)));
+    });
+}
+
+#[test]
+#[should_panic(expected = "the call has not reached its handler: Err(Remote(")]
+fn a_call_that_a_layer_refuses_is_a_panic() {
+    let world = World::new(0);
+    world.run(async {
+        let refuse = |_: IncomingCall, _: HandlerNext| async {
+            Reply::Failure(ErrorInfo::new("Forbidden", "not on Sundays").into())
+        };
+        TestCall::new(&world.host("agent"), "stop").callee(|builder| builder.layer(refuse)).begin().await;
+    });
+}
+
+#[test]
+#[should_panic(expected = "the call has not reached its handler: Err(Remote(")]
+fn a_stream_that_a_layer_refuses_is_a_panic() {
+    let world = World::new(0);
+    world.run(async {
+        let refuse = |_: IncomingCall, _: HandlerNext| async {
+            Reply::Failure(ErrorInfo::new("Forbidden", "not on Sundays").into())
+        };
+        let call = TestCall::new(&world.host("agent"), "stop").callee(|builder| builder.layer(refuse));
+        call.begin_stream().await;
     });
 }

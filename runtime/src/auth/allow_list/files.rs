@@ -45,25 +45,50 @@ fn key_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads the users of the files.
-pub(super) fn read(path: &Path) -> io::Result<Users> {
+/// Part of the files that was passed over.
+#[derive(Debug)]
+pub(super) struct Problem {
+    path: PathBuf,
+    /// `None` if it is the whole file.
+    line: Option<usize>,
+    problem: String,
+}
+
+impl Problem {
+    /// Not to be done under a lock: subscribers are the application's.
+    pub(super) fn log(self) {
+        let Self { path, line, problem } = self;
+        match line {
+            Some(line) => {
+                tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
+            }
+            None => tracing::warn!(path = %path.display(), problem, "file of an allowed key passed over"),
+        }
+    }
+}
+
+/// Reads the users of the files, and adds what was passed over to the problems.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> io::Result<Users> {
     let mut users = Users::new();
     if fs::metadata(path)?.is_dir() {
         for file in key_files(path)? {
-            read_one(&file, &mut users)?;
+            problems.extend(read_one(&file, &mut users)?);
         }
         return Ok(users);
     }
     let mut text = Vec::new();
     open_regular(path)?.read_to_end(&mut text)?;
-    for (line, problem) in parse(&text, &mut users) {
-        tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
-    }
+    let mistakes = parse(&text, &mut users).into_iter();
+    problems.extend(mistakes.map(|(line, problem)| Problem {
+        path: path.to_owned(),
+        line: Some(line),
+        problem,
+    }));
     Ok(users)
 }
 
 /// A file of a directory; one that is gone by now is no longer in it. What the system fails at says nothing of the file.
-fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
+fn read_one(file: &Path, users: &mut Users) -> io::Result<Option<Problem>> {
     let key = open_regular(file)
         .map_err(|error| KeyFileError::Io { path: file.to_owned(), error })
         .and_then(|open| read_public_key(file, open));
@@ -71,18 +96,17 @@ fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
         (Ok(key), _) if users.contains_key(&key) => String::from("the key is in another file already"),
         (Ok(key), Some(name)) => {
             users.insert(key, Identity::new(name));
-            return Ok(());
+            return Ok(None);
         }
         // Two of them could pass for the same user.
         (Ok(_), None) => String::from("the name is not UTF-8"),
         (Err(KeyFileError::Io { error, .. }), _) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(());
+            return Ok(None);
         }
         (Err(KeyFileError::Io { error, .. }), _) if !is_of_the_file(&error) => return Err(error),
         (Err(error), _) => error.to_string(),
     };
-    tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
-    Ok(())
+    Ok(Some(Problem { path: file.to_owned(), line: None, problem }))
 }
 
 /// Adds the valid lines to the users. Returns the mistakes with their line numbers, counted from 1.
