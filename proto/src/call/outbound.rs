@@ -13,7 +13,7 @@ use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, Failure, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// The most bytes of a DATA in addition to its piece.
@@ -153,7 +153,7 @@ impl Calls {
     }
 
     fn write_reply(&mut self, reply: QueuedReply) {
-        let QueuedReply { number, key, body, metadata, .. } = reply;
+        let QueuedReply { number, body, metadata, .. } = reply;
         let options = Options { metadata, ..Options::default() };
         self.needs_acknowledgement = true;
         match body {
@@ -161,7 +161,7 @@ impl Calls {
             ReplyBody::Stream { size, compress } => {
                 self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(self.request(number));
-                let Some(open) = self.table.get_mut(id) else { return self.leave_gate(&key, number) };
+                let Some(open) = self.table.get_mut(id) else { return self.write_cancelled(number) };
                 // Of a cancelled result, only the end is sent.
                 let Some(half) = open.sender() else { return };
                 half.start(0, Bytes::new(), false);
@@ -177,8 +177,7 @@ impl Calls {
                 let size = Some((first.len() + rest.len()) as u64);
                 let id = StreamId::Request(self.request(number));
                 let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else {
-                    // The caller has cancelled the call.
-                    return self.leave_gate(&key, number);
+                    return self.write_cancelled(number);
                 };
                 half.start(first.len(), rest, true);
                 half.finish();
@@ -188,6 +187,11 @@ impl Calls {
                 self.schedule(id);
             }
         }
+    }
+
+    /// The call was cancelled while its result waited in the queue: answers it (C-10, D-4).
+    fn write_cancelled(&mut self, number: Number) {
+        self.codec.fail(number, Failure::Cancelled, &Options::default());
     }
 
     /// Adds a DATA of the next stream. Returns false if there is no room for it.

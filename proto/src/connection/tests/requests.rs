@@ -93,6 +93,19 @@ fn a_cancellation_is_reported_once_and_only_for_an_open_request() {
     assert_eq!((side.events(), side.sent()), (unknown.to_vec(), vec![]));
 }
 
+/// The name of an answered call is free, so the CANCEL comes too late, and the answer leaves as it was given.
+#[test]
+fn a_long_result_that_is_cancelled_before_it_leaves_is_answered_once() {
+    let mut side = Side::established(config());
+    let id = side.asked(1);
+    let long = Bytes::from(vec![7; 100 << 10]);
+    side.connection.reply(id, Reply::result(long.clone())).unwrap();
+    side.hear_message(1, "m", Payload::Cancel);
+    assert_eq!(side.events(), [Event::Anomaly(Anomaly::UnknownCancel)]);
+    assert_eq!(side.said(), [(1, Payload::Result(long))]);
+    assert!(side.connection.is_idle());
+}
+
 #[test]
 fn a_cancelled_call_comes_out_as_cancelled_on_the_other_side() {
     let (mut a, mut b) = pair(config(), config());
