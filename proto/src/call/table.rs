@@ -42,7 +42,11 @@ impl Table {
     pub(super) fn get(&self, id: StreamId) -> Option<&OpenCall> {
         match id {
             StreamId::Call(call) => self.ours.get(call.0),
-            StreamId::Request(request) => self.requests.get(request.number()),
+            // The host may pass the id of a request of another connection, which may have the same number.
+            StreamId::Request(request) if request.connection() == self.connection => {
+                self.requests.get(request.number())
+            }
+            StreamId::Request(_) => None,
         }
     }
 
@@ -50,7 +54,10 @@ impl Table {
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut OpenCall> {
         match id {
             StreamId::Call(call) => self.ours.get_mut(call.0),
-            StreamId::Request(request) => self.requests.get_mut(request.number()),
+            StreamId::Request(request) if request.connection() == self.connection => {
+                self.requests.get_mut(request.number())
+            }
+            StreamId::Request(_) => None,
         }
     }
 
