@@ -22,8 +22,12 @@ impl Connection {
 
     /// Starts ZMTP on a new byte stream to the peer; next, [transmit](Self::poll_transmit) the greeting.
     /// `seed` must be 32 unpredictable bytes, new for each byte stream: CURVE derives its ephemeral keys and
-    /// nonces from them.
+    /// nonces from them. Replaces a byte stream whose ZMTP handshake is not complete. Ignored if the connection
+    /// already has a transport, or has ended.
     pub fn open(&mut self, now: Instant, config: &LinkConfig, seed: [u8; 32]) {
+        if self.phase != Phase::Unconnected {
+            return;
+        }
         self.link = Some(Box::new(Link::new(config, seed, now)));
     }
 
