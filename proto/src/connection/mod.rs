@@ -34,7 +34,7 @@ use crate::{Metadata, Multipart, Role};
 /// Smallest window of a stream, so that a DATA with some bytes always fits.
 const MIN_WINDOW: u64 = 1024;
 
-/// One connection to one remote peer. The [crate](crate) docs explain the run loop.
+/// One connection to one remote peer. The [crate](crate#the-run-loop) docs explain the run loop.
 ///
 /// `now` must not go backwards; if it does, timers fire late, without other effects. The same calls in the
 /// same order give the same output, byte for byte. No input panics.
