@@ -6,7 +6,6 @@
 
 use super::reply::fit;
 use super::table::{Beginning, OpenCall, Stage, State, StreamedResult, Writer};
-use super::theirs::reply_of;
 use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
@@ -64,18 +63,16 @@ impl Calls {
         // Of a withdrawn request, the endpoint knows already that it does not run.
         let has_waited = matches!(state.stage, Stage::Incomplete | Stage::Waiting);
         // If the deadline has passed, a stream that has begun goes on: the caller may still be reading.
-        let given_up = state.given_up().filter(|_| state.cancelled || !begun);
+        let given_up = state.is_given_up() && (state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
         // C-8: the name of an answered call is free, even while the answer waits.
         self.codec.release_name(number);
         let mut replaced = None;
-        if let Some(reason) = given_up
-            && !is_short(&reply, number)
-        {
+        if given_up && !is_short(&reply, number) {
             // A long reply would wait for credit that the caller no longer grants.
             replaced = Some(Replied::GivenUp);
-            reply = reply_of(reason);
+            reply = Reply::Cancelled;
         }
         match reply {
             Reply::End if begun => {
@@ -123,7 +120,7 @@ impl Calls {
         let Some(open) = self.table.get(stream) else { return Err(ReplyError::NotOpen) };
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
-        let given_up = state.given_up().is_some();
+        let given_up = state.is_given_up();
         let begun = match &state.stage {
             Stage::Streaming(result) => Some(result.beginning),
             Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,

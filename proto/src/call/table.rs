@@ -259,9 +259,9 @@ impl RequestState {
         matches!(self.stage, Stage::Incomplete | Stage::Waiting | Stage::Withdrawn)
     }
 
-    /// Why the caller no longer waits for the reply; `None` if it does.
-    pub(super) fn given_up(&self) -> Option<StopReason> {
-        self.withdrawn.filter(|reason| reason.is_given_up())
+    /// Whether the caller no longer waits for the reply.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.withdrawn.is_some_and(StopReason::is_given_up)
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {

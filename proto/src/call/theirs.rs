@@ -281,12 +281,15 @@ impl Calls {
 }
 
 /// The reply to a withdrawn request, unless its handler gives one.
-pub(super) fn reply_of(reason: StopReason) -> Reply {
+fn reply_of(reason: StopReason) -> Reply {
     match reason {
-        StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,
-        StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => {
-            let why = "the handler ran longer than this endpoint allows";
-            Refusal::ExecutionTimedOut.reply(why)
+        StopReason::ExecutionTimedOut => {
+            Refusal::ExecutionTimedOut.reply("the handler ran longer than this endpoint allows")
         }
+        // a caller whose deadline has passed has given up, and its CANCEL may be on its way.
+        StopReason::Cancelled
+        | StopReason::DeadlinePassed
+        | StopReason::IncompleteArgument
+        | StopReason::Disconnected => Reply::Cancelled,
     }
 }
