@@ -162,7 +162,7 @@ impl Calls {
         }
     }
 
-    /// Whether a call with streams or metadata can be accepted: the dialect is 2, or not known yet.
+    /// Whether a call with streams or metadata can be accepted: the dialect is 2, or not known yet.
     fn may_have_streams(&self) -> bool {
         match self.peer {
             Some(peer) => peer.credit.is_some(),

@@ -288,10 +288,9 @@ impl Calls {
                 }
                 // E-5: refusals are short, and are sent whatever the limit is.
                 Some(Queued::Reply(reply)) if !reply.unsolicited => {
-                    let dialect_2 = !wire::is_dialect_1(reply.number);
                     // The host has been told that the reply was sent, so only the peer gets the error.
                     self.queue.change_reply(place, |reply| {
-                        super::reply::fit(&mut reply.body, limit, dialect_2);
+                        super::reply::fit(reply.number, &mut reply.body, limit);
                     });
                 }
                 _ => {}

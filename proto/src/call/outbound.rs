@@ -101,7 +101,7 @@ impl Calls {
         let State::Queued { argument, delivery, .. } = &mut open.state else { return };
         let (mut argument, delivery) = (std::mem::replace(argument, Writer::Closed), *delivery);
         let (first, rest) = split_first(body, wire::max_first(number));
-        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length.
+        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length. Dialect 1 has none.
         let whole = !is_stream && rest.is_empty();
         let options = Options {
             metadata,
@@ -143,6 +143,7 @@ impl Calls {
 
     /// Assigns the number of a call that is sent; `None` if dialect 2 has no more.
     fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
+        // C-1: dialect 1 has names instead.
         if !self.has_streams() {
             return Some(wire::number_in_dialect_1(call));
         }
@@ -170,6 +171,7 @@ impl Calls {
                 self.schedule(id);
             }
             ReplyBody::Result { body, compress } => {
+                // F-1: as the argument in `write_call`.
                 let (first, rest) = split_first(body, wire::max_first(number));
                 if rest.is_empty() {
                     return self.codec.result(number, &options, Piece::whole(first), compress);

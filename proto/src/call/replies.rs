@@ -125,7 +125,6 @@ impl Calls {
             Stage::Streaming(result) => Some(result.beginning),
             Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         };
-        let dialect_2 = !wire::is_dialect_1(number);
         let (mut body, mut metadata) = match reply {
             Reply::Result { body, compressed, metadata } => {
                 (ReplyBody::Result { body, compress: compressed }, metadata)
@@ -134,9 +133,9 @@ impl Calls {
             Reply::Error(info) => (ReplyBody::from(Failure::Error(*info)), Metadata::new()),
             Reply::Cancelled | Reply::End => (ReplyBody::from(Failure::Cancelled), Metadata::new()),
         };
-        let mut replied = fit(&mut body, limit, dialect_2);
+        let mut replied = fit(number, &mut body, limit);
         // dialect 1 has no metadata.
-        if !dialect_2 && !metadata.is_empty() {
+        if wire::is_dialect_1(number) && !metadata.is_empty() {
             metadata = Metadata::new();
             if replied == Replied::AsGiven {
                 replied = Replied::WithoutMetadata;
@@ -147,7 +146,7 @@ impl Calls {
         self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
-        // A long body needs credit, so its call stays in the table until all of it is sent.
+        // F-5: DATA needs credit, so the call of a long body stays in the table until all of it is sent.
         if is_long {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);
@@ -305,8 +304,9 @@ impl Calls {
 /// Whether a reply is one message, independent of credit.
 fn is_short(reply: &Reply, number: Number) -> bool {
     match reply {
+        // F-1: what is longer is sent in DATA. Dialect 1 has none.
         Reply::Result { body, .. } => body.len() <= wire::max_first(number),
-        // In dialect 1 it is sent as an empty result.
+        // dialect 1 has no streams, so none has begun, and this is an empty result.
         Reply::End => wire::is_dialect_1(number),
         Reply::Failure(_) | Reply::Error(_) | Reply::Cancelled => true,
     }

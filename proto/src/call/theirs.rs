@@ -34,7 +34,7 @@ impl Calls {
             return self.refuse(call, key, refusal.to_error(why));
         }
         let names = method.as_bytes().len() + key.as_bytes().len();
-        // W-10: an open request keeps its key, and then only the number of requests is limited.
+        // W-10, for dialect 2: an open request keeps its key, and then only the number of requests is limited.
         if names > MAX_NAMES && !wire::is_dialect_1(call) {
             let (size, limit) = (names, MAX_NAMES);
             let error = DecodeError::TooLarge { what: "the method and the key", size, limit };
@@ -108,6 +108,7 @@ impl Calls {
     /// The uncompressed piece of an OPEN or a RESULT.
     pub(super) fn first_piece(&self, number: Number, piece: Piece) -> Result<Bytes, DecodeError> {
         let limit = match piece.fin {
+            // F-1: dialect 1 has the whole body in one message.
             true => wire::max_first(number).min(self.config.max_body),
             // The beginning of a stream, whose size has no limit.
             false => MAX_FIRST,
@@ -188,8 +189,8 @@ impl Calls {
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
         match self.table.get_mut(stream).map(|open| &mut open.state) {
-            // Dialect 1 has one CANCEL per call. In dialect 2, a second one is sent if the result is dropped
-            // unread (F-8).
+            // D-1: dialect 1 has one CANCEL per call. In dialect 2, a second one is sent if the result is
+            // dropped unread (F-8).
             Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
                 self.report(Anomaly::UnknownCancel);
             }
