@@ -222,12 +222,12 @@ impl Calls {
         };
         if options.unsupported {
             // an unknown option below 32 may change the meaning of the result.
-            return self.end_malformed(id, DecodeError::OutOfRange("option"));
+            return self.retire(id, Outcome::Malformed(DecodeError::OutOfRange("option")));
         }
         let (number, fin, item) = (*number, piece.fin, piece.item);
         let first = match self.first_piece(number, piece) {
             Ok(first) => first,
-            Err(error) => return self.end_malformed(id, error),
+            Err(error) => return self.retire(id, Outcome::Malformed(error)),
         };
         if fin && options.size.is_some_and(|size| size != first.len() as u64) {
             return self.end_faulty(id, StreamFault::Size);
@@ -273,7 +273,7 @@ impl Calls {
         let (size, limit) = (failure.size(), wire::max_texts(number).min(self.config.max_body));
         if size > limit {
             let what = "the texts of an error";
-            return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
+            return self.retire(id, Outcome::Malformed(DecodeError::TooLarge { what, size, limit }));
         }
         // FAIL may follow RESULT. What has arrived of the result is dropped with the call.
         let outcome = match failure {
@@ -284,19 +284,10 @@ impl Calls {
         self.end(id, outcome, options.metadata.keep(frame));
     }
 
-    /// Ends a call whose result is malformed, and sends a CANCEL.
-    fn end_malformed(&mut self, id: CallId, error: DecodeError) {
-        if self.retire(id).is_some() {
-            self.events.push_back(Event::ended(id, Outcome::Malformed(error)));
-        }
-    }
-
     /// Ends a call whose result violates the protocol, and sends a CANCEL.
     fn end_faulty(&mut self, id: CallId, fault: StreamFault) {
         self.report(Anomaly::Stream(fault));
-        if self.retire(id).is_some() {
-            self.events.push_back(Event::ended(id, Outcome::Fault(fault)));
-        }
+        self.retire(id, Outcome::Fault(fault));
     }
 
     fn handle_data(&mut self, number: Number, offset: u64, piece: Piece, frame: usize) -> Result<(), Fatal> {

@@ -265,11 +265,9 @@ impl Calls {
             // Only `TimedOut` is left: a result is not aborted, and `stop` does not end its call.
             _ => Outcome::TimedOut { sent: true },
         };
-        match self.retire(call) {
-            Some(_) => self.events.push_back(Event::ended(call, outcome)),
-            // The call had ended, with a complete result.
-            None => self.drop_call(StreamId::Call(call)),
-        }
+        self.retire(call, outcome);
+        // If the call had ended, with a complete result, that is still there.
+        self.drop_call(StreamId::Call(call));
     }
 
     pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {
