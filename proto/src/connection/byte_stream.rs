@@ -123,12 +123,6 @@ impl Connection {
         }
     }
 
-    /// Whether the ZMTP layer has unwritten bytes. [`poll_transmit`](Self::poll_transmit) may add more from
-    /// the send queue.
-    pub fn has_output(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.pending_output() > 0)
-    }
-
     /// False while 64 KiB of ZMTP PONGs wait to be written (PROTOCOL.md, Z-15): write before reading on.
     pub fn accepts_input(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.accepts_input())
