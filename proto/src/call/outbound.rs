@@ -201,10 +201,12 @@ impl Calls {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
-        // Never taken: a call that is dropped takes its stream out of the queue.
-        let Some(call) = self.table.get_mut(id) else { return true };
-        let (urgency, number) = (call.urgency, call.number());
-        let (Some(half), Some(number)) = (call.sender(), number) else { return true };
+        let found = self.table.get_mut(id).and_then(|call| {
+            let (urgency, number) = (call.urgency, call.number()?);
+            Some((urgency, number, call.sender()?))
+        });
+        // Always found: a call that is dropped takes its stream out of the queue.
+        let Some((urgency, number, half)) = found else { return true };
         half.order = None;
         let before = half.body_left();
         let Some(data) = half.next(room, credit) else {

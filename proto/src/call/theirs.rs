@@ -261,11 +261,8 @@ impl Calls {
     /// The request exceeds a limit of the endpoint.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: Busy) {
         let stream = StreamId::Request(id);
-        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(stream) else {
-            return;
-        };
-        let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
-        self.deadlines.stop(deadline, Deadline::Caller(id));
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get(stream) else { return };
+        let (number, key) = (state.number, state.key.clone());
         self.open_requests -= 1;
         self.codec.release_name(number);
         self.drop_call(stream);
