@@ -59,7 +59,7 @@ impl Host {
         let (mut engine, mut idle) = (self.engine.lock(), false);
         while let Some(connection) = engine.connections.get_mut(&id) {
             let (now, mut bytes) = (Instant::now(), Vec::new());
-            let sent = connection.handle_timeout(now).and_then(|()| connection.transmit(now, &mut bytes));
+            let sent = connection.transmit(now, &mut bytes).and_then(|()| connection.handle_timeout(now));
             let due = connection.poll_timeout();
             self.settle(&mut engine, id);
             let write = || socket.write_all(&bytes);
@@ -101,7 +101,7 @@ impl Host {
         match event {
             // Whom to admit is up to the application; this one admits everyone who has a key.
             Event::AuthenticationRequested { .. } => {
-                engine.connections.get_mut(&id).map(|it| it.admit(Instant::now()));
+                engine.connections.get_mut(&id).into_iter().for_each(|it| it.admit(Instant::now()));
             }
             Event::Request(request) => drop(thread::spawn(move || host.run(request))),
             Event::Stop { request, .. } => drop(engine.stopped.insert(request)),

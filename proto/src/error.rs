@@ -49,8 +49,8 @@ pub enum InvokeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
-    /// The request was already answered, or its connection has ended; or a streamed reply was to begin before
-    /// the request has started.
+    /// The request was already answered, its connection has ended, or it is a request of another connection; or
+    /// a streamed reply was to begin before the request has started.
     #[error("this request is not waiting for a reply")]
     NotOpen,
     /// A streamed result and metadata need dialect 2, which the peer does not speak. Answer with the ERROR

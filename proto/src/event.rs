@@ -69,8 +69,9 @@ pub enum Event {
     Readable(StreamId),
     /// There is room to [write](crate::SendStream::write) again, or the reader has read more, or has stopped.
     Writable(StreamId),
-    /// The [reassembly](crate::RecvStream::reassemble) of a stream is complete or has failed. For a call of
-    /// this side, [`Ended`](Self::Ended) follows.
+    /// The [reassembly](crate::RecvStream::reassemble) of a stream is complete or has failed. A call of this side ends
+    /// once its result has arrived and its argument has been sent: [`Ended`](Self::Ended) may come before this event or
+    /// after it.
     Reassembled {
         /// The stream.
         stream: StreamId,

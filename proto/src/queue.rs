@@ -1,31 +1,31 @@
-//! A queue ordered by ascending numbers, from which any value can be removed.
+//! A queue ordered by ascending keys, such as numbers, from which any value can be removed.
 //!
-//! A `VecDeque` to which only ascending numbers are appended is sorted, so a value is found by binary search.
-//! Removing a value leaves a gap. Gaps at the front are dropped at once, the others when there are more gaps
+//! A `VecDeque` to which only ascending keys are appended is sorted, so a value is found by binary search.
+//! Removing a value leaves a gap. Gaps at both ends are dropped at once, the others when there are more gaps
 //! than values: 1 2 3 4 5 without 2, 3 and 4 is kept as `1 _ _ _ 5`, and becomes `5` when 1 is taken. Every
 //! step is O(log n) amortized, and none allocates while the queue stays short, unlike in a tree.
 
 use std::collections::VecDeque;
 
-use crate::kept::{free_if_empty, shrink_if_empty};
+use crate::kept::{free_if_empty, kept_capacity, shrink_if_empty};
 
 /// This many gaps are kept in any case: closing fewer does not pay.
-const FEW_GAPS: usize = 16;
+pub(crate) const FEW_GAPS: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
-    /// Values with their numbers, and gaps. The first is not a gap.
-    slots: VecDeque<(u64, Option<T>)>,
+pub(crate) struct Queue<T, K = u64> {
+    /// Values with their keys, and gaps. Neither the first nor the last is a gap.
+    slots: VecDeque<(K, Option<T>)>,
     len: usize,
 }
 
-impl<T> Default for Queue<T> {
+impl<T, K> Default for Queue<T, K> {
     fn default() -> Self {
         Self { slots: VecDeque::new(), len: 0 }
     }
 }
 
-impl<T> Queue<T> {
+impl<T, K: Copy + Ord> Queue<T, K> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -34,17 +34,22 @@ impl<T> Queue<T> {
         self.len == 0
     }
 
-    /// Adds a value at the end. The number must be larger than all earlier ones.
-    pub(crate) fn push(&mut self, number: u64, value: T) {
-        debug_assert!(self.slots.back().is_none_or(|(last, _)| *last < number), "numbers ascend");
-        self.slots.push_back((number, Some(value)));
+    /// Adds a value at the end. The key must be larger than the [last](Self::last).
+    pub(crate) fn push(&mut self, key: K, value: T) {
+        debug_assert!(self.last().is_none_or(|last| last < key), "keys ascend");
+        self.slots.push_back((key, Some(value)));
         self.len += 1;
     }
 
-    pub(crate) fn front(&self) -> Option<(u64, &T)> {
+    pub(crate) fn front(&self) -> Option<(K, &T)> {
         // `tidy` leaves no gap at the front.
-        let (number, value) = self.slots.front()?;
-        Some((*number, value.as_ref()?))
+        let (key, value) = self.slots.front()?;
+        Some((*key, value.as_ref()?))
+    }
+
+    /// The largest key.
+    pub(crate) fn last(&self) -> Option<K> {
+        self.slots.back().map(|(last, _)| *last)
     }
 
     pub(crate) fn pop(&mut self) -> Option<T> {
@@ -54,29 +59,33 @@ impl<T> Queue<T> {
         value
     }
 
-    /// Moves the first value to the end, under a new number.
-    pub(crate) fn rotate(&mut self, number: u64) {
+    /// Moves the first value to the end, under a new key.
+    pub(crate) fn rotate(&mut self, key: K) {
         if self.slots.len() == 1 {
             // A single value need not move.
-            self.slots[0].0 = number;
+            self.slots[0].0 = key;
         } else if let Some(value) = self.pop() {
-            self.push(number, value);
+            self.push(key, value);
         }
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&T> {
-        self.slots.get(self.find(number)?)?.1.as_ref()
+    pub(crate) fn get(&self, key: K) -> Option<&T> {
+        self.slots.get(self.find(key)?)?.1.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let at = self.find(number)?;
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        let at = self.find(key)?;
         self.slots.get_mut(at)?.1.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
-        let at = self.find(number)?;
+    #[inline]
+    pub(crate) fn remove(&mut self, key: K) -> Option<T> {
+        let at = self.find(key)?;
         let value = self.slots.get_mut(at)?.1.take()?;
         self.len -= 1;
+        while self.slots.back().is_some_and(|(_, value)| value.is_none()) {
+            self.slots.pop_back();
+        }
         self.tidy();
         Some(value)
     }
@@ -86,9 +95,14 @@ impl<T> Queue<T> {
         free_if_empty(&mut self.slots);
     }
 
-    fn find(&self, number: u64) -> Option<usize> {
-        // Gaps keep their numbers, so the slots stay sorted.
-        self.slots.binary_search_by_key(&number, |(number, _)| *number).ok()
+    #[inline]
+    fn find(&self, key: K) -> Option<usize> {
+        match self.slots.front() {
+            // Most are removed about in the order in which they were added.
+            Some((first, _)) if *first == key => Some(0),
+            // Gaps keep their keys, so the slots stay sorted.
+            _ => self.slots.binary_search_by_key(&key, |(key, _)| *key).ok(),
+        }
     }
 
     fn tidy(&mut self) {
@@ -103,11 +117,22 @@ impl<T> Queue<T> {
         if self.slots.len() > 2 * self.len + FEW_GAPS {
             self.slots.retain(|(_, value)| value.is_some());
         }
+        // Amortized: at least half of what had room was removed since.
+        let (kept, capacity) = (kept_capacity::<(K, Option<T>)>(), self.slots.capacity());
+        if capacity > 2 * kept && capacity > 4 * self.slots.len() {
+            self.slots.shrink_to(kept.max(2 * self.slots.len()));
+        }
+    }
+
+    /// Values and gaps.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// The values, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.slots.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.slots.iter().filter_map(|(key, value)| Some((*key, value.as_ref()?)))
     }
 }
 
@@ -118,7 +143,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::kept_capacity;
 
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {
@@ -130,6 +154,10 @@ mod tests {
             assert!(queue.slots.len() <= 3 + FEW_GAPS);
         }
         (100_000..200_000).for_each(|number| queue.push(number, number));
+        while queue.len() > 1 {
+            queue.pop();
+        }
+        assert!(queue.slots.capacity() <= 2 * kept_capacity::<(u64, Option<u64>)>());
         while queue.pop().is_some() {}
         assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>());
     }

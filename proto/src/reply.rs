@@ -64,8 +64,7 @@ pub enum Replied {
         /// The limit in bytes.
         limit: usize,
     },
-    /// CANCELLED, or the ERROR [`ExecutionTimedOut`](Refusal::ExecutionTimedOut): the caller had given
-    /// up, and the reply needed more than one message.
+    /// CANCELLED: the caller had given up, and the reply needed more than one message.
     GivenUp,
     /// An ERROR: a streamed result had begun, and this reply does not complete it.
     AlreadyBegun,

@@ -131,7 +131,8 @@ impl Handshake<'_, '_> {
         };
         assert!(self.plan.proves(false), "authentication without a proof");
         assert_eq!(CurvePublicKey::from_bytes(self.peer.public()), Ok(public_key));
-        self.link.admit(self.now)?;
+        self.link.admit(self.now);
+        self.link.handle_timeout(self.now)?;
         let ready = self.receive(0).expect("a READY");
         self.peer.take_ready(&ready).expect("a READY for this peer");
         Ok(())

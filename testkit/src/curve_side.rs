@@ -80,7 +80,13 @@ impl Side {
 
     /// Passes a decision to the link, whether or not it waits for one.
     pub(super) fn decide(&mut self, now: Instant, admit: bool, admitted: bool) {
-        let result = if admit { self.link.admit(now) } else { self.link.refuse() };
+        if admit {
+            self.link.admit(now);
+        } else {
+            self.link.refuse(now);
+        }
+        // Reports an end of the link, without its timers.
+        let result = self.link.handle_input(now, &[]);
         assert!(!self.asked() || admit || result.is_err(), "refused, and still open");
         self.asked = false;
         self.settle(now, result, admitted);

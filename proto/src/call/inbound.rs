@@ -13,8 +13,7 @@ use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{
-    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_TEXTS, Number, Options, Piece, RECORD_COST,
-    Record,
+    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, Number, Options, Piece, RECORD_COST, Record,
 };
 
 use super::Delivery;
@@ -55,6 +54,7 @@ impl Calls {
             }
             Ok(Inbound::BadRequest { call, key, error }) => self.refuse_unreadable(call, key, error),
             Ok(Inbound::BadAnswer { call, error }) => {
+                // C-4: only dialect 1 has this, and the codec has found the call by its name.
                 if let Some(call) = wire::call_in_dialect_1(call) {
                     // C-6: no CANCEL, because the peer has answered the call.
                     self.end(call, Outcome::Malformed(error), Metadata::new());
@@ -101,8 +101,8 @@ impl Calls {
         match record {
             Record::Open { call, method, key, options, piece } => {
                 self.take_number(call)?;
-                // our GOODBYE says which calls are not accepted. Dialect 1 has none, so `arrive` refuses
-                // each (K-5).
+                // our GOODBYE says which calls are not accepted. Dialect 1 has none (K-6), so `arrive`
+                // refuses each (K-5).
                 if self.draining && !wire::is_dialect_1(call) {
                     return Ok(());
                 }
@@ -115,10 +115,10 @@ impl Calls {
                     self.handle_result(call, options, piece, frame);
                 }
             }
-            Record::Fail { call, failure, options } => {
-                if let Some(call) = self.known_call(call)? {
+            Record::Fail { call: number, failure, options } => {
+                if let Some(call) = self.known_call(number)? {
                     self.peer_reads = true;
-                    self.handle_fail(call, failure, options, frame);
+                    self.handle_fail(number, call, failure, options, frame);
                 }
             }
             Record::Data { call, offset, piece } => self.handle_data(call, offset, piece, frame)?,
@@ -153,8 +153,9 @@ impl Calls {
         number % 2 == self.next_ours % 2
     }
 
-    /// Checks that a new request has the next number. The codec assigns those of dialect 1.
+    /// Checks that a new request has the next number.
     fn take_number(&mut self, call: Number) -> Result<(), Fatal> {
+        // C-1: dialect 1 has names, to which the codec has assigned the number.
         if wire::is_dialect_1(call) {
             return Ok(());
         }
@@ -171,46 +172,42 @@ impl Calls {
 
     /// The call of this side with this number; `None` if it has ended.
     fn known_call(&self, number: Number) -> Result<Option<CallId>, Fatal> {
-        match self.known(number, true)? {
-            Some(StreamId::Call(call)) => Ok(Some(call)),
-            _ => Ok(None),
+        // C-4: in dialect 1, the codec has found the call by the name in its answer.
+        if let Some(call) = wire::call_in_dialect_1(number) {
+            return Ok(Some(call));
         }
+        if !self.is_number_of_ours(number) {
+            return Err(Violation::WrongSide.into());
+        }
+        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
+        if number >= self.next_ours {
+            return Err(Violation::Sequence.into());
+        }
+        Ok(self.ours.get(wire::ordinal(number)).copied())
     }
 
     /// The request with this number; `None` if nothing is left of it.
     fn known_request(&self, number: Number) -> Result<Option<RequestId>, Fatal> {
-        match self.known(number, false)? {
-            Some(StreamId::Request(request)) => Ok(Some(request)),
-            _ => Ok(None),
+        // D-5: in dialect 1, the codec has found the request by its name.
+        if !wire::is_dialect_1(number) {
+            if self.is_number_of_ours(number) {
+                return Err(Violation::WrongSide.into());
+            }
+            // as for our calls.
+            if number >= self.next_theirs {
+                return Err(Violation::Sequence.into());
+            }
         }
+        let request = self.request(number);
+        Ok(self.table.get(StreamId::Request(request)).map(|_| request))
     }
 
-    fn known(&self, number: Number, ours: bool) -> Result<Option<StreamId>, Fatal> {
-        if !wire::is_dialect_1(number) && self.is_number_of_ours(number) != ours {
-            return Err(Violation::WrongSide.into());
+    /// The call of either side with this number of dialect 2; `None` if nothing is left of it.
+    fn known(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
+        match self.is_number_of_ours(number) {
+            true => Ok(self.known_call(number)?.map(StreamId::Call)),
+            false => Ok(self.known_request(number)?.map(StreamId::Request)),
         }
-        // C-4: the codec has found the call by the name in its answer.
-        if let (Some(call), true) = (wire::call_in_dialect_1(number), ours) {
-            return Ok(Some(StreamId::Call(call)));
-        }
-        self.find(number)
-    }
-
-    /// The call of either side with this number; `None` if nothing is left of it.
-    fn find(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
-        let ours = !wire::is_dialect_1(number) && self.is_number_of_ours(number);
-        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
-        let used = match ours {
-            true => number < self.next_ours,
-            false => wire::is_dialect_1(number) || number < self.next_theirs,
-        };
-        if !used {
-            return Err(Violation::Sequence.into());
-        }
-        Ok(match ours {
-            true => self.ours.get(wire::ordinal(number)).map(|call| StreamId::Call(*call)),
-            false => Some(StreamId::Request(self.request(number))).filter(|id| self.table.get(*id).is_some()),
-        })
     }
 
     fn handle_result(&mut self, id: CallId, options: Options, piece: Piece, frame: usize) {
@@ -225,12 +222,12 @@ impl Calls {
         };
         if options.unsupported {
             // an unknown option below 32 may change the meaning of the result.
-            return self.end_malformed(id, DecodeError::OutOfRange("option"));
+            return self.retire(id, Outcome::Malformed(DecodeError::OutOfRange("option")));
         }
         let (number, fin, item) = (*number, piece.fin, piece.item);
         let first = match self.first_piece(number, piece) {
             Ok(first) => first,
-            Err(error) => return self.end_malformed(id, error),
+            Err(error) => return self.retire(id, Outcome::Malformed(error)),
         };
         if fin && options.size.is_some_and(|size| size != first.len() as u64) {
             return self.end_faulty(id, StreamFault::Size);
@@ -272,13 +269,11 @@ impl Calls {
         }
     }
 
-    fn handle_fail(&mut self, id: CallId, failure: Failure, options: Options, frame: usize) {
-        // in dialect 2 (`frame > 0`), the texts have a limit of their own.
-        let limit = if frame > 0 { MAX_TEXTS.min(self.config.max_body) } else { self.config.max_body };
-        let size = failure.size();
+    fn handle_fail(&mut self, number: Number, id: CallId, failure: Failure, options: Options, frame: usize) {
+        let (size, limit) = (failure.size(), wire::max_texts(number).min(self.config.max_body));
         if size > limit {
             let what = "the texts of an error";
-            return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
+            return self.retire(id, Outcome::Malformed(DecodeError::TooLarge { what, size, limit }));
         }
         // FAIL may follow RESULT. What has arrived of the result is dropped with the call.
         let outcome = match failure {
@@ -289,23 +284,14 @@ impl Calls {
         self.end(id, outcome, options.metadata.keep(frame));
     }
 
-    /// Ends a call whose result is malformed, and sends a CANCEL.
-    fn end_malformed(&mut self, id: CallId, error: DecodeError) {
-        if self.retire(id).is_some() {
-            self.events.push_back(Event::ended(id, Outcome::Malformed(error)));
-        }
-    }
-
     /// Ends a call whose result violates the protocol, and sends a CANCEL.
     fn end_faulty(&mut self, id: CallId, fault: StreamFault) {
         self.report(Anomaly::Stream(fault));
-        if self.retire(id).is_some() {
-            self.events.push_back(Event::ended(id, Outcome::Fault(fault)));
-        }
+        self.retire(id, Outcome::Fault(fault));
     }
 
     fn handle_data(&mut self, number: Number, offset: u64, piece: Piece, frame: usize) -> Result<(), Fatal> {
-        let known = self.find(number)?;
+        let known = self.known(number)?;
         // A Snappy block with an impossible declared size costs its own length.
         let size = piece.declared(MAX_CHUNK).unwrap_or(piece.bytes.len());
         let cost = RECORD_COST + size as u64;
@@ -377,7 +363,7 @@ impl Calls {
     }
 
     fn handle_credit(&mut self, number: Number, consumed: u64, limit: u64) -> Result<(), Fatal> {
-        let Some(id) = self.find(number)? else { return Ok(()) };
+        let Some(id) = self.known(number)? else { return Ok(()) };
         // The writer was stopped or has ended since: the CREDIT is late, not wrong.
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else { return Ok(()) };
         let before = half.acknowledged();

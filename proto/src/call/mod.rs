@@ -162,7 +162,7 @@ impl Calls {
         }
     }
 
-    /// Whether a call with streams or metadata can be accepted: the dialect is 2, or not known yet.
+    /// Whether a call with streams or metadata can be accepted: the dialect is 2, or not known yet.
     fn may_have_streams(&self) -> bool {
         match self.peer {
             Some(peer) => peer.credit.is_some(),
@@ -325,7 +325,9 @@ impl Calls {
         // This ends: no timer that is handled here sets another one.
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
-                Deadline::Call(call) => self.time_out(call),
+                Deadline::Call(call) => {
+                    self.retire(call, Outcome::TimedOut { sent: self.is_sent(call) });
+                }
                 Deadline::Caller(request) => self.withdraw(request, StopReason::DeadlinePassed),
                 Deadline::Execution(request) => self.withdraw(request, StopReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),

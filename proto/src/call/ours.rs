@@ -163,7 +163,7 @@ impl Calls {
         if self.only_argument_is_left(call) {
             return false;
         }
-        self.retire(call).is_some()
+        self.take_back(call)
     }
 
     fn only_argument_is_left(&self, call: CallId) -> bool {
@@ -174,30 +174,34 @@ impl Calls {
         )
     }
 
-    pub(super) fn time_out(&mut self, call: CallId) {
-        if let Some(sent) = self.retire(call) {
-            self.events.push_back(Event::ended(call, Outcome::TimedOut { sent }));
+    /// Whether a call of this side has been sent.
+    pub(super) fn is_sent(&self, call: CallId) -> bool {
+        self.table.get(StreamId::Call(call)).and_then(OpenCall::has_left).unwrap_or(false)
+    }
+
+    /// Ends a call that the peer has not answered, or not as it must, and reports the outcome. If it was sent,
+    /// sends a CANCEL. Ignored if it had ended.
+    pub(super) fn retire(&mut self, call: CallId, outcome: Outcome) {
+        if self.take_back(call) {
+            self.events.push_back(Event::ended(call, outcome));
         }
     }
 
-    /// Ends a call without an answer of the peer. If it was sent, sends a CANCEL. Returns whether it was
-    /// sent; `None` if it had ended. The caller reports the end.
-    pub(super) fn retire(&mut self, call: CallId) -> Option<bool> {
-        let open = self.table.get(StreamId::Call(call))?;
-        let left = open.has_left()?;
-        match &open.state {
+    /// The same without a report. Returns whether the call was open.
+    fn take_back(&mut self, call: CallId) -> bool {
+        match self.table.get(StreamId::Call(call)).map(|open| &open.state) {
             // D-1: the peer has not seen the call, so there is nothing to cancel.
-            State::Queued { place, .. } => drop(self.queue.remove(*place)),
-            State::Sent { number, .. } => {
+            Some(State::Queued { place, .. }) => drop(self.queue.remove(*place)),
+            Some(State::Sent { number, .. }) => {
                 let call = *number;
                 // D-3: an answer that is already on its way no longer belongs to a call.
                 self.codec.abandon(call);
                 self.queue.push_control(Control::Record(Record::Cancel { call }));
             }
-            _ => {}
+            _ => return false,
         }
         self.forget(call);
-        Some(left)
+        true
     }
 
     /// Removes a call that has not ended from the table, with its streams.
@@ -221,20 +225,11 @@ impl Calls {
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
 
-    /// Ends a call of this side: drops its state and its streams, and reports the outcome.
+    /// Ends a call that the peer has answered, or will not take: drops its state and its streams, and reports
+    /// the outcome.
     pub(super) fn end(&mut self, call: CallId, outcome: Outcome, metadata: Metadata) {
         self.forget(call);
         self.events.push_back(Event::Ended { call, outcome, metadata });
-    }
-
-    /// Ends a call that has not been sent.
-    fn end_unsent(&mut self, call: CallId, outcome: Outcome) {
-        if let Some(OpenCall { state: State::Queued { place, .. }, .. }) =
-            self.table.get(StreamId::Call(call))
-        {
-            self.queue.remove(*place);
-        }
-        self.end(call, outcome, Metadata::new());
     }
 
     /// Ends a call of this side if its result has arrived completely, and its argument has been sent or never
@@ -284,14 +279,13 @@ impl Calls {
             match self.queue.get(place) {
                 Some(Queued::Call(queued)) => {
                     let (call, size) = (queued.call, queued.body.len());
-                    self.end_unsent(call, Outcome::TooLarge { size, limit });
+                    self.retire(call, Outcome::TooLarge { size, limit });
                 }
                 // E-5: refusals are short, and are sent whatever the limit is.
                 Some(Queued::Reply(reply)) if !reply.unsolicited => {
-                    let dialect_2 = !wire::is_dialect_1(reply.number);
                     // The host has been told that the reply was sent, so only the peer gets the error.
                     self.queue.change_reply(place, |reply| {
-                        super::reply::fit(&mut reply.body, limit, dialect_2);
+                        super::reply::fit(reply.number, &mut reply.body, limit);
                     });
                 }
                 _ => {}
@@ -300,7 +294,7 @@ impl Calls {
         if !self.has_streams() {
             // these calls were accepted when the dialect was not known.
             for call in self.unsent(|queued| queued.is_stream || !queued.metadata.is_empty()) {
-                self.end_unsent(call, Outcome::NeedsDialect2);
+                self.retire(call, Outcome::NeedsDialect2);
             }
         }
     }
@@ -335,7 +329,7 @@ impl Calls {
             self.end(call, refused(), Metadata::new());
         }
         for call in self.unsent(|_| true) {
-            self.end_unsent(call, refused());
+            self.retire(call, refused());
         }
         self.events.push_back(Event::Goodbye);
     }

@@ -13,7 +13,7 @@ use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, Failure, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// The most bytes of a DATA in addition to its piece.
@@ -101,7 +101,7 @@ impl Calls {
         let State::Queued { argument, delivery, .. } = &mut open.state else { return };
         let (mut argument, delivery) = (std::mem::replace(argument, Writer::Closed), *delivery);
         let (first, rest) = split_first(body, wire::max_first(number));
-        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length.
+        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length. Dialect 1 has none.
         let whole = !is_stream && rest.is_empty();
         let options = Options {
             metadata,
@@ -143,6 +143,7 @@ impl Calls {
 
     /// Assigns the number of a call that is sent; `None` if dialect 2 has no more.
     fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
+        // C-1: dialect 1 has names instead.
         if !self.has_streams() {
             return Some(wire::number_in_dialect_1(call));
         }
@@ -153,7 +154,7 @@ impl Calls {
     }
 
     fn write_reply(&mut self, reply: QueuedReply) {
-        let QueuedReply { number, key, body, metadata, .. } = reply;
+        let QueuedReply { number, body, metadata, .. } = reply;
         let options = Options { metadata, ..Options::default() };
         self.needs_acknowledgement = true;
         match body {
@@ -161,7 +162,7 @@ impl Calls {
             ReplyBody::Stream { size, compress } => {
                 self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(self.request(number));
-                let Some(open) = self.table.get_mut(id) else { return self.leave_gate(&key, number) };
+                let Some(open) = self.table.get_mut(id) else { return self.write_cancelled(number) };
                 // Of a cancelled result, only the end is sent.
                 let Some(half) = open.sender() else { return };
                 half.start(0, Bytes::new(), false);
@@ -170,6 +171,7 @@ impl Calls {
                 self.schedule(id);
             }
             ReplyBody::Result { body, compress } => {
+                // F-1: as the argument in `write_call`.
                 let (first, rest) = split_first(body, wire::max_first(number));
                 if rest.is_empty() {
                     return self.codec.result(number, &options, Piece::whole(first), compress);
@@ -177,8 +179,7 @@ impl Calls {
                 let size = Some((first.len() + rest.len()) as u64);
                 let id = StreamId::Request(self.request(number));
                 let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else {
-                    // The caller has cancelled the call.
-                    return self.leave_gate(&key, number);
+                    return self.write_cancelled(number);
                 };
                 half.start(first.len(), rest, true);
                 half.finish();
@@ -190,15 +191,22 @@ impl Calls {
         }
     }
 
+    /// The call was cancelled while its result waited in the queue: answers it (C-10, D-4).
+    fn write_cancelled(&mut self, number: Number) {
+        self.codec.fail(number, Failure::Cancelled, &Options::default());
+    }
+
     /// Adds a DATA of the next stream. Returns false if there is no room for it.
     fn write_data(&mut self) -> bool {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
-        // Never taken: a call that is dropped takes its stream out of the queue.
-        let Some(call) = self.table.get_mut(id) else { return true };
-        let (urgency, number) = (call.urgency, call.number());
-        let (Some(half), Some(number)) = (call.sender(), number) else { return true };
+        let found = self.table.get_mut(id).and_then(|call| {
+            let (urgency, number) = (call.urgency, call.number()?);
+            Some((urgency, number, call.sender()?))
+        });
+        // Always found: a call that is dropped takes its stream out of the queue.
+        let Some((urgency, number, half)) = found else { return true };
         half.order = None;
         let before = half.body_left();
         let Some(data) = half.next(room, credit) else {

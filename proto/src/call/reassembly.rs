@@ -182,10 +182,6 @@ impl Calls {
         }
     }
 
-    fn is_owed_as_a_whole(&self, id: StreamId) -> bool {
-        self.table.get(id).is_some_and(OpenCall::is_owed_as_a_whole)
-    }
-
     /// Withdraws a request that has not started. Drops method, metadata and argument now, because its reply
     /// may wait for its order for long, and the endpoint no longer counts them. The rest of the argument is
     /// dropped when it arrives.
@@ -217,7 +213,9 @@ impl Calls {
 
     /// A stream can't be read to its end: drops its bytes, and tells its reader.
     pub(super) fn fail_stream(&mut self, id: StreamId, error: ReadError) {
-        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
+        let is_whole = call.is_owed_as_a_whole();
+        let Some(half) = call.receiver() else { return };
         let was_reassembled = half.is_reassembled();
         // The reader knows, and the memory was returned then.
         if half.has_failed() {
@@ -225,7 +223,7 @@ impl Calls {
         }
         Self::release_receiver(&mut self.flow, half, error);
         let announce = half.announce();
-        if was_reassembled || self.is_owed_as_a_whole(id) {
+        if was_reassembled || is_whole {
             self.fail_reassembly(id, error);
         } else if announce {
             self.events.push_back(Event::Readable(id));
@@ -235,22 +233,16 @@ impl Calls {
     fn fail_reassembly(&mut self, id: StreamId, error: ReadError) {
         self.stop_reassembly_timer(id);
         self.memory_freed(id);
+        let is_whole = self.table.get(id).is_some_and(OpenCall::is_owed_as_a_whole);
+        if !is_whole {
+            // Of a request, the handler gets the error, and decides how it answers.
+            self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
+        }
         match id {
-            StreamId::Request(request) if self.is_owed_as_a_whole(id) => {
-                // The host does not know of the request, so the peer gets the error.
-                self.withdraw_incomplete(request, error)
-            }
-            // The handler gets the error, and decides how it answers.
-            StreamId::Request(_) => {
-                self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
-            }
-            StreamId::Call(call) => {
-                let whole = self.is_owed_as_a_whole(id);
-                if !whole {
-                    self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
-                }
-                self.fail_result(call, error);
-            }
+            StreamId::Call(call) => self.fail_result(call, error),
+            // The host does not know of the request, so the peer gets the error.
+            StreamId::Request(request) if is_whole => self.withdraw_incomplete(request, error),
+            StreamId::Request(_) => {}
         }
     }
 
@@ -265,11 +257,9 @@ impl Calls {
             // Only `TimedOut` is left: a result is not aborted, and `stop` does not end its call.
             _ => Outcome::TimedOut { sent: true },
         };
-        match self.retire(call) {
-            Some(_) => self.events.push_back(Event::ended(call, outcome)),
-            // The call had ended, with a complete result.
-            None => self.drop_call(StreamId::Call(call)),
-        }
+        self.retire(call, outcome);
+        // If the call had ended, with a complete result, that is still there.
+        self.drop_call(StreamId::Call(call));
     }
 
     pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {

@@ -6,7 +6,6 @@
 
 use super::reply::fit;
 use super::table::{Beginning, OpenCall, Stage, State, StreamedResult, Writer};
-use super::theirs::reply_of;
 use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
@@ -64,18 +63,16 @@ impl Calls {
         // Of a withdrawn request, the endpoint knows already that it does not run.
         let has_waited = matches!(state.stage, Stage::Incomplete | Stage::Waiting);
         // If the deadline has passed, a stream that has begun goes on: the caller may still be reading.
-        let given_up = state.given_up().filter(|_| state.cancelled || !begun);
+        let given_up = state.is_given_up() && (state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
         // C-8: the name of an answered call is free, even while the answer waits.
         self.codec.release_name(number);
         let mut replaced = None;
-        if let Some(reason) = given_up
-            && !is_short(&reply, number)
-        {
+        if given_up && !is_short(&reply, number) {
             // A long reply would wait for credit that the caller no longer grants.
             replaced = Some(Replied::GivenUp);
-            reply = reply_of(reason);
+            reply = Reply::Cancelled;
         }
         match reply {
             Reply::End if begun => {
@@ -123,12 +120,11 @@ impl Calls {
         let Some(open) = self.table.get(stream) else { return Err(ReplyError::NotOpen) };
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
-        let given_up = state.given_up().is_some();
+        let given_up = state.is_given_up();
         let begun = match &state.stage {
             Stage::Streaming(result) => Some(result.beginning),
             Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         };
-        let dialect_2 = !wire::is_dialect_1(number);
         let (mut body, mut metadata) = match reply {
             Reply::Result { body, compressed, metadata } => {
                 (ReplyBody::Result { body, compress: compressed }, metadata)
@@ -137,9 +133,9 @@ impl Calls {
             Reply::Error(info) => (ReplyBody::from(Failure::Error(*info)), Metadata::new()),
             Reply::Cancelled | Reply::End => (ReplyBody::from(Failure::Cancelled), Metadata::new()),
         };
-        let mut replied = fit(&mut body, limit, dialect_2);
+        let mut replied = fit(number, &mut body, limit);
         // dialect 1 has no metadata.
-        if !dialect_2 && !metadata.is_empty() {
+        if wire::is_dialect_1(number) && !metadata.is_empty() {
             metadata = Metadata::new();
             if replied == Replied::AsGiven {
                 replied = Replied::WithoutMetadata;
@@ -150,7 +146,7 @@ impl Calls {
         self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
-        // A long body needs credit, so its call stays in the table until all of it is sent.
+        // F-5: DATA needs credit, so the call of a long body stays in the table until all of it is sent.
         if is_long {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);
@@ -308,8 +304,9 @@ impl Calls {
 /// Whether a reply is one message, independent of credit.
 fn is_short(reply: &Reply, number: Number) -> bool {
     match reply {
+        // F-1: what is longer is sent in DATA. Dialect 1 has none.
         Reply::Result { body, .. } => body.len() <= wire::max_first(number),
-        // In dialect 1 it is sent as an empty result.
+        // dialect 1 has no streams, so none has begun, and this is an empty result.
         Reply::End => wire::is_dialect_1(number),
         Reply::Failure(_) | Reply::Error(_) | Reply::Cancelled => true,
     }

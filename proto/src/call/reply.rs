@@ -4,16 +4,15 @@ use crate::Text;
 use crate::error::Refusal;
 use crate::reply::Replied;
 use crate::send::ReplyBody;
-use crate::wire::{Failure, MAX_TEXTS};
+use crate::wire::{self, Failure, Number};
 
 /// Reduces a reply to what the peer accepts: removes the traceback of an error that is too large, and
-/// replaces a reply that is still too large by the ERROR `ReplyTooLarge` (E-5). In dialect 2, the texts of an
-/// error have a limit of their own.
+/// replaces a reply that is still too large by the ERROR `ReplyTooLarge` (E-5).
 #[inline]
-pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replied {
+pub(super) fn fit(number: Number, body: &mut ReplyBody, limit: usize) -> Replied {
     let limit = match body {
-        ReplyBody::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
-        _ => limit,
+        ReplyBody::Failure(_) => limit.min(wire::max_texts(number)),
+        ReplyBody::Result { .. } | ReplyBody::Stream { .. } => limit,
     };
     if body.size() <= limit { Replied::AsGiven } else { shorten(body, limit) }
 }

@@ -310,8 +310,10 @@ impl Calls {
         *writer = Writer::Stopped;
         let Some(half) = stopped else { return };
         self.release_sender(id, urgency, &half);
-        // A writer that waits for room or acknowledgements would otherwise wait for ever.
-        self.events.push_back(Event::Writable(id));
+        // A writer that waits for room or acknowledgements would otherwise wait for ever. A body has none.
+        if !half.fixed_length {
+            self.events.push_back(Event::Writable(id));
+        }
         if let StreamId::Call(call) = id {
             self.end_if_complete(call);
         }

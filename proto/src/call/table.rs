@@ -42,7 +42,11 @@ impl Table {
     pub(super) fn get(&self, id: StreamId) -> Option<&OpenCall> {
         match id {
             StreamId::Call(call) => self.ours.get(call.0),
-            StreamId::Request(request) => self.requests.get(request.number()),
+            // The host may pass the id of a request of another connection, which may have the same number.
+            StreamId::Request(request) if request.connection() == self.connection => {
+                self.requests.get(request.number())
+            }
+            StreamId::Request(_) => None,
         }
     }
 
@@ -50,7 +54,10 @@ impl Table {
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut OpenCall> {
         match id {
             StreamId::Call(call) => self.ours.get_mut(call.0),
-            StreamId::Request(request) => self.requests.get_mut(request.number()),
+            StreamId::Request(request) if request.connection() == self.connection => {
+                self.requests.get_mut(request.number())
+            }
+            StreamId::Request(_) => None,
         }
     }
 
@@ -252,9 +259,9 @@ impl RequestState {
         matches!(self.stage, Stage::Incomplete | Stage::Waiting | Stage::Withdrawn)
     }
 
-    /// Why the caller no longer waits for the reply; `None` if it does.
-    pub(super) fn given_up(&self) -> Option<StopReason> {
-        self.withdrawn.filter(|reason| reason.is_given_up())
+    /// Whether the caller no longer waits for the reply.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.withdrawn.is_some_and(StopReason::is_given_up)
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {

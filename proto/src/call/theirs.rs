@@ -34,7 +34,7 @@ impl Calls {
             return self.refuse(call, key, refusal.to_error(why));
         }
         let names = method.as_bytes().len() + key.as_bytes().len();
-        // W-10: an open request keeps its key, and then only the number of requests is limited.
+        // W-10, for dialect 2: an open request keeps its key, and then only the number of requests is limited.
         if names > MAX_NAMES && !wire::is_dialect_1(call) {
             let (size, limit) = (names, MAX_NAMES);
             let error = DecodeError::TooLarge { what: "the method and the key", size, limit };
@@ -108,6 +108,7 @@ impl Calls {
     /// The uncompressed piece of an OPEN or a RESULT.
     pub(super) fn first_piece(&self, number: Number, piece: Piece) -> Result<Bytes, DecodeError> {
         let limit = match piece.fin {
+            // F-1: dialect 1 has the whole body in one message.
             true => wire::max_first(number).min(self.config.max_body),
             // The beginning of a stream, whose size has no limit.
             false => MAX_FIRST,
@@ -188,8 +189,8 @@ impl Calls {
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
         match self.table.get_mut(stream).map(|open| &mut open.state) {
-            // Dialect 1 has one CANCEL per call. In dialect 2, a second one is sent if the result is dropped
-            // unread (F-8).
+            // D-1: dialect 1 has one CANCEL per call. In dialect 2, a second one is sent if the result is
+            // dropped unread (F-8).
             Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
                 self.report(Anomaly::UnknownCancel);
             }
@@ -260,11 +261,8 @@ impl Calls {
     /// The request exceeds a limit of the endpoint.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: Busy) {
         let stream = StreamId::Request(id);
-        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(stream) else {
-            return;
-        };
-        let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
-        self.deadlines.stop(deadline, Deadline::Caller(id));
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get(stream) else { return };
+        let (number, key) = (state.number, state.key.clone());
         self.open_requests -= 1;
         self.codec.release_name(number);
         self.drop_call(stream);
@@ -281,12 +279,15 @@ impl Calls {
 }
 
 /// The reply to a withdrawn request, unless its handler gives one.
-pub(super) fn reply_of(reason: StopReason) -> Reply {
+fn reply_of(reason: StopReason) -> Reply {
     match reason {
-        StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,
-        StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => {
-            let why = "the handler ran longer than this endpoint allows";
-            Refusal::ExecutionTimedOut.reply(why)
+        StopReason::ExecutionTimedOut => {
+            Refusal::ExecutionTimedOut.reply("the handler ran longer than this endpoint allows")
         }
+        // a caller whose deadline has passed has given up, and its CANCEL may be on its way.
+        StopReason::Cancelled
+        | StopReason::DeadlinePassed
+        | StopReason::IncompleteArgument
+        | StopReason::Disconnected => Reply::Cancelled,
     }
 }

@@ -22,8 +22,12 @@ impl Connection {
 
     /// Starts ZMTP on a new byte stream to the peer; next, [transmit](Self::poll_transmit) the greeting.
     /// `seed` must be 32 unpredictable bytes, new for each byte stream: CURVE derives its ephemeral keys and
-    /// nonces from them.
+    /// nonces from them. Replaces a byte stream whose ZMTP handshake is not complete. Ignored if the connection
+    /// already has a transport, or has ended.
     pub fn open(&mut self, now: Instant, config: &LinkConfig, seed: [u8; 32]) {
+        if self.phase != Phase::Unconnected {
+            return;
+        }
         self.link = Some(Box::new(Link::new(config, seed, now)));
     }
 
@@ -48,26 +52,25 @@ impl Connection {
     }
 
     /// Admits the client of [`Event::AuthenticationRequested`]. Does nothing if no client waits, so a late or
-    /// second answer is harmless.
-    ///
-    /// # Errors
-    /// As [`handle_input`](Self::handle_input), for input that arrived while the client waited.
+    /// second answer is harmless. A fault in input that arrived while the client waited is an error of the next
+    /// [`handle_timeout`](Self::handle_timeout), which is due at once, or [`handle_input`](Self::handle_input).
     #[cfg(feature = "curve")]
-    pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let result = link.admit(now);
-        self.take_link_events(now);
-        result
+    pub fn admit(&mut self, now: Instant) {
+        if let Some(link) = &mut self.link {
+            link.admit(now);
+            self.take_link_events(now);
+        }
     }
 
-    /// Refuses the client of [`Event::AuthenticationRequested`]: it gets an ERROR command.
-    ///
-    /// # Errors
-    /// [`LinkError::NotAdmitted`] if a client waits, [`LinkError::Closed`] if the byte stream had failed. The
-    /// byte stream is unusable, as after an error of [`handle_input`](Self::handle_input).
+    /// Refuses the client of [`Event::AuthenticationRequested`]: it gets an ERROR command. The next
+    /// [`handle_timeout`](Self::handle_timeout), which is due at once, or [`handle_input`](Self::handle_input)
+    /// returns [`LinkError::NotAdmitted`]: transmit first, then close the byte stream. Does nothing if no client
+    /// waits.
     #[cfg(feature = "curve")]
-    pub fn refuse(&mut self) -> Result<(), LinkError> {
-        self.link.as_mut().map_or(Ok(()), |link| link.refuse())
+    pub fn refuse(&mut self, now: Instant) {
+        if let Some(link) = &mut self.link {
+            link.refuse(now);
+        }
     }
 
     /// Fills `slices` with the bytes to write next, in order, and returns the number of filled slices: 0 if
@@ -118,12 +121,6 @@ impl Connection {
         if bytes > 0 {
             self.handle_write_progress();
         }
-    }
-
-    /// Whether the ZMTP layer has unwritten bytes. [`poll_transmit`](Self::poll_transmit) may add more from
-    /// the send queue.
-    pub fn has_output(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.pending_output() > 0)
     }
 
     /// False while 64 KiB of ZMTP PONGs wait to be written (PROTOCOL.md, Z-15): write before reading on.

@@ -42,13 +42,14 @@ impl Connection {
             dialects: config.dialect.offered(),
             nonce: self.nonce,
             max_body: config.max_body as u64,
+            // H-1: only if dialect 2 is among `dialects`.
             credit: (config.dialect >= Dialect::Two).then_some(credit),
         }
     }
 
     pub(super) fn establish(&mut self, hello: Option<Hello>, now: Instant) {
         self.handshake_deadline = None;
-        // H-15: an offer of dialect 2 without credit does not count.
+        // H-15: an offer of dialect 2 without credit does not count, and a peer without a hello speaks dialect 1.
         let credit = hello.as_ref().and_then(|hello| hello.credit);
         let dialect = match (&hello, credit) {
             (Some(hello), Some(_)) => self.config.dialect.common(hello.dialects),
@@ -61,9 +62,10 @@ impl Connection {
         // reports.
         self.calls.events().push_back(Event::Established { max_body, dialect });
         if dialect == Dialect::Two {
-            // The autotuning of windows needs the round-trip time.
+            // F-6: the autotuning of windows needs the round-trip time. Dialect 1 has no windows.
             self.queue_first_probe();
         }
+        // F-5: credit is for DATA, which dialect 1 does not have.
         let credit = credit.filter(|_| dialect == Dialect::Two);
         self.calls.establish(PeerLimits { max_body, credit });
     }
@@ -169,6 +171,7 @@ impl Connection {
         self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
+        // F-6: only dialect 2 begins with probes.
         if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
             // Free what the handshake and its probes have allocated now, not when the connection is quiet: if
             // many connections are opened in a row, the next one reuses it. The same for what a later probe

@@ -34,7 +34,7 @@ use crate::{Metadata, Multipart, Role};
 /// Smallest window of a stream, so that a DATA with some bytes always fits.
 const MIN_WINDOW: u64 = 1024;
 
-/// One connection to one remote peer. The [crate](crate) docs explain the run loop.
+/// One connection to one remote peer. The [crate](crate#the-run-loop) docs explain the run loop.
 ///
 /// `now` must not go backwards; if it does, timers fire late, without other effects. The same calls in the
 /// same order give the same output, byte for byte. No input panics.
@@ -159,7 +159,9 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// Handles an event from the endpoint. Afterwards, poll for events and messages.
+    /// Handles an event from the endpoint. Afterwards, poll for events and messages. An event about a request of
+    /// another connection has no effect; only [`Start`](ConnectionEvent::Start) is answered, with
+    /// [`EndpointEvent::NeverRan`].
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         // The endpoint counts a request as running until it learns that it never ran, also of a closed
         // connection.
@@ -171,7 +173,10 @@ impl Connection {
             ConnectionEvent::Refuse { request, reason } => self.calls.refuse_busy(request, reason),
             // If the reply can't be sent, `reply` sends an ERROR in its place.
             ConnectionEvent::Reply { request, reply } => drop(self.calls.reply(request, reply)),
-            ConnectionEvent::MayReply(request) => self.calls.events().push_back(Event::MayReply(request)),
+            ConnectionEvent::MayReply(request) if self.calls.is_open(request) => {
+                self.calls.events().push_back(Event::MayReply(request));
+            }
+            ConnectionEvent::MayReply(_) => {}
             ConnectionEvent::Reassemble(stream) => self.calls.reassemble(now, stream),
             ConnectionEvent::Drain => self.drain(),
         }
@@ -371,7 +376,8 @@ impl Connection {
     /// next event ([`EndpointEvent::NeverRan`]).
     ///
     /// # Errors
-    /// [`ReplyError::NotOpen`] if the request was answered, or the connection has ended. Nothing is sent.
+    /// [`ReplyError::NotOpen`] if the request was answered or is one of another connection, or the connection has
+    /// ended. Nothing is sent.
     pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let replied = self.calls.reply(request, reply);
         self.close_if_fatal();

@@ -40,6 +40,8 @@ impl Connection {
 
     /// Whether more than [`max_outgoing_bytes`](crate::ConnectionConfig::max_outgoing_bytes) wait to be sent,
     /// so that no more requests of the peer start. Arguments that are being sent don't count.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
     pub fn is_backlogged(&self) -> bool {
         self.calls.is_backlogged()
     }

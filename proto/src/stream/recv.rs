@@ -322,18 +322,22 @@ impl RecvHalf {
 
     /// The body, once it is complete, or why there is none; `None` until then.
     pub(crate) fn reassembled(&mut self, spares: &mut Spares) -> Option<Result<Bytes, ReadError>> {
-        match &mut self.mode {
-            Mode::Broken(error) => Some(Err(*error)),
-            mode @ Mode::Reassemble(_) if self.fin => {
-                // The body counts as read, so further reads fail.
-                let Mode::Reassemble(reassembler) = std::mem::replace(mode, Mode::Failed(ReadError::NotOpen))
-                else {
-                    return None;
-                };
+        if let Mode::Broken(error) = self.mode {
+            return Some(Err(error));
+        }
+        if !self.fin {
+            return None;
+        }
+        match std::mem::replace(&mut self.mode, Mode::Failed(ReadError::NotOpen)) {
+            // The body counts as read, so further reads fail.
+            Mode::Reassemble(reassembler) => {
                 self.end_read();
                 Some(Ok(reassembler.into_body(spares)))
             }
-            _ => None,
+            other => {
+                self.mode = other;
+                None
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::dialect1::{self, CallName, Encoder, MessageType, Payload};
-use super::dialect2::{Failure, MAX_FIRST, Options, PacketWriter, Piece, Record};
+use super::dialect2::{Failure, MAX_FIRST, MAX_TEXTS, Options, PacketWriter, Piece, Record};
 use super::{DecodeError, Number};
 use crate::ids::CallId;
 use crate::{Multipart, OrderingKey, Text};
@@ -59,6 +59,11 @@ pub(crate) fn ordinal(number: Number) -> u64 {
 /// The most bytes of a body in OPEN or RESULT; the rest follows in DATA.
 pub(crate) fn max_first(number: Number) -> usize {
     if is_dialect_1(number) { usize::MAX } else { MAX_FIRST }
+}
+
+/// The most bytes of the three texts of an error together, in addition to the limit on bodies.
+pub(crate) fn max_texts(number: Number) -> usize {
+    if is_dialect_1(number) { usize::MAX } else { MAX_TEXTS }
 }
 
 /// A decoded message of dialect 1.

@@ -15,11 +15,11 @@ mod msgpack;
 mod tests;
 
 pub(crate) use codec::{
-    Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, number_in_dialect_1, ordinal,
+    Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, max_texts, number_in_dialect_1,
+    ordinal,
 };
 pub(crate) use dialect2::{
-    Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, MAX_TEXTS, Options, Piece, RECORD_COST, Record,
-    records,
+    Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, Options, Piece, RECORD_COST, Record, records,
 };
 pub use hello::{Credit, Hello, NONCE_LEN};
 

@@ -4,6 +4,8 @@
 //! Each state owns what it needs. A command consumes the state and returns the next one, so there is no state
 //! after an error.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 #[cfg(feature = "curve")]
@@ -14,7 +16,7 @@ use super::curve::{self, Client, Server};
 use super::greeting::Terms;
 use super::output::OutputQueue;
 use super::traffic::Protection;
-use super::{LinkError, Mechanism, ZmtpViolation};
+use super::{LinkConfig, LinkError, Mechanism, ZmtpViolation};
 
 /// A handshake that is not complete.
 pub(super) enum Handshake {
@@ -24,6 +26,36 @@ pub(super) enum Handshake {
     CurveServer(Server),
     #[cfg(feature = "curve")]
     CurveClient(Client),
+}
+
+/// The limits of a handshake, and the bytes received so far.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    pub(super) deadline: Option<Instant>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Progress {
+    pub(super) fn new(config: &LinkConfig, now: Instant) -> Self {
+        // Z-16: fixed from the beginning. A peer that sends one byte now and then does not extend it.
+        let deadline = now.checked_add(config.handshake_timeout);
+        Self { deadline, bytes: 0, max_bytes: config.max_handshake_bytes }
+    }
+
+    pub(super) fn count(&mut self, len: usize) -> Result<(), LinkError> {
+        self.bytes = self.bytes.saturating_add(len);
+        if self.bytes > self.max_bytes {
+            return Err(LinkError::HandshakeTooLarge { max: self.max_bytes });
+        }
+        Ok(())
+    }
+
+    /// Bytes that may still come.
+    #[cfg(feature = "curve")]
+    pub(super) fn left(&self) -> usize {
+        self.max_bytes.saturating_sub(self.bytes)
+    }
 }
 
 /// The result of a command.

@@ -9,19 +9,20 @@ use std::fmt;
 use std::io::IoSlice;
 use std::time::Instant;
 
+#[cfg(feature = "curve")]
+use super::admission::Deciding;
 use super::command::Properties;
 use super::framing::{Deframer, Head};
 use super::greeting::Greeting;
-use super::handshake::{Handshake, Outcome, Step};
+use super::handshake::{Handshake, Outcome, Progress, Step};
 use super::liveness::Liveness;
 use super::output::OutputQueue;
+#[cfg(feature = "curve")]
+use super::traffic::Protection;
 use super::traffic::Traffic;
 use super::{LinkConfig, LinkError, LinkEvent};
 use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::{Keepalive, Multipart};
-
-#[cfg(feature = "curve")]
-mod admission;
 
 /// Unsent PONGs, in bytes, from which on no more input is accepted (Z-15).
 const MAX_REPLIES: usize = 64 << 10;
@@ -34,29 +35,11 @@ enum State {
     Handshake { progress: Progress, minor: u8, handshake: Handshake },
     /// Waits for the application to admit a client.
     #[cfg(feature = "curve")]
-    Deciding(admission::Deciding),
+    Deciding(Deciding),
     /// Messages go both ways.
     Ready(Traffic),
-    /// The link has failed.
-    Closed,
-}
-
-/// The limits of a handshake, and the bytes received so far.
-#[derive(Clone, Copy)]
-struct Progress {
-    deadline: Option<Instant>,
-    bytes: usize,
-    max_bytes: usize,
-}
-
-impl Progress {
-    fn count(&mut self, len: usize) -> Result<(), LinkError> {
-        self.bytes = self.bytes.saturating_add(len);
-        if self.bytes > self.max_bytes {
-            return Err(LinkError::HandshakeTooLarge { max: self.max_bytes });
-        }
-        Ok(())
-    }
+    /// The link has failed. The error of a decision about a client, and its time, until it is reported.
+    Closed(Option<(Instant, LinkError)>),
 }
 
 /// One end of a ZMTP connection, without I/O, clock and randomness.
@@ -68,7 +51,8 @@ impl Progress {
 /// - After each call that takes `&mut self`, write the bytes of [`output`](Self::output), and report the
 ///   written ones with [`advance_output`](Self::advance_output).
 /// - At a server of CURVE, answer `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any later
-///   time.
+///   time. If that ends the link, the next `handle_timeout`, which is due at once, or `handle_input` returns the
+///   error.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// - After an error, write the remaining output, which may contain an ERROR command for the peer, and close
 ///   the connection.
@@ -102,12 +86,7 @@ impl Link {
     /// ephemeral keys and nonces from them. NULL does not use the seed. The same seed, configuration and
     /// calls give the same output.
     pub fn new(config: &LinkConfig, seed: [u8; 32], now: Instant) -> Self {
-        let progress = Progress {
-            // Z-16: fixed from the beginning. A peer that sends one byte now and then does not extend it.
-            deadline: now.checked_add(config.handshake_timeout),
-            bytes: 0,
-            max_bytes: config.max_handshake_bytes,
-        };
+        let progress = Progress::new(config, now);
         let handshake = Handshake::new(&config.mechanism, seed);
         let mut output = OutputQueue::default();
         output.copy(&handshake.terms().encode());
@@ -136,7 +115,9 @@ impl Link {
     /// reads on, the next message reuses its memory.
     pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
-            State::Closed => return Err(LinkError::Closed),
+            State::Closed(unreported) => {
+                return Err(unreported.take().map_or(LinkError::Closed, |(_, error)| error));
+            }
             // No bytes, so no sign of life.
             _ if data.is_empty() => return Ok(false),
             State::Ready(traffic) => traffic.heard(now),
@@ -166,7 +147,7 @@ impl Link {
                 let result = traffic.send(&message, &mut self.output);
                 self.closing(result)
             }
-            State::Closed => Err(LinkError::Closed),
+            State::Closed(_) => Err(LinkError::Closed),
             _ => Err(LinkError::NotEstablished),
         }
     }
@@ -195,18 +176,19 @@ impl Link {
     /// False while 64 KiB of PONGs wait to be written (PROTOCOL.md, Z-15): write before reading on. False
     /// once the link has ended.
     pub fn accepts_input(&self) -> bool {
-        !matches!(self.state, State::Closed) && self.output.replies() < MAX_REPLIES
+        !matches!(self.state, State::Closed(_)) && self.output.replies() < MAX_REPLIES
     }
 
     /// Handles the timers that are due at `now`. Early and late calls are harmless.
     ///
     /// # Errors
-    /// [`LinkError::HandshakeTimedOut`] or [`LinkError::KeepaliveTimedOut`], which end the link.
+    /// [`LinkError::HandshakeTimedOut`] or [`LinkError::KeepaliveTimedOut`], which end the link; or the error with
+    /// which `admit` or `refuse` has ended it.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         // Before the state is borrowed. It matters for the handshake only; `Traffic` checks its own timer.
         let late = self.poll_timeout().is_some_and(|deadline| deadline <= now);
         let result = match &mut self.state {
-            State::Closed => return Ok(()),
+            State::Closed(unreported) => return unreported.take().map_or(Ok(()), |(_, error)| Err(error)),
             State::Ready(traffic) => {
                 // A link sets no timer for this. Its connection, or its next PING, does.
                 if traffic.is_quiet(now) {
@@ -230,7 +212,8 @@ impl Link {
             #[cfg(feature = "curve")]
             State::Deciding(deciding) => deciding.progress.deadline,
             State::Ready(traffic) => traffic.liveness.as_ref().and_then(Liveness::poll_timeout),
-            State::Closed => None,
+            // At once: the host may have nothing else to do for this link.
+            State::Closed(unreported) => unreported.as_ref().map(|(at, _)| *at),
         }
     }
 
@@ -248,7 +231,7 @@ impl Link {
         if result.is_err() {
             // The old state is dropped with its keys. The output stays: it may end with an ERROR for the
             // peer.
-            self.state = State::Closed;
+            self.state = State::Closed(None);
         }
         result
     }
@@ -266,7 +249,7 @@ impl Link {
     /// Reads the greeting or a frame; returns false if `data` does not complete one.
     fn read_some(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
-            State::Closed => return Err(LinkError::Closed),
+            State::Closed(_) => return Err(LinkError::Closed),
             State::Greeting { greeting, handshake, .. } => {
                 let Some(minor) = greeting.fill(data, handshake.terms()).map_err(LinkError::in_handshake)?
                 else {
@@ -311,7 +294,7 @@ impl Link {
     fn greeted(&mut self, minor: u8) -> Result<(), LinkError> {
         // Always matches: `read_some` has seen this state. The same holds for `take_handshake` below.
         if let State::Greeting { mut progress, handshake, .. } =
-            std::mem::replace(&mut self.state, State::Closed)
+            std::mem::replace(&mut self.state, State::Closed(None))
         {
             // As a whole, at its end: until then, at most 63 of its bytes have been buffered.
             progress.count(Greeting::LEN)?;
@@ -324,7 +307,7 @@ impl Link {
     #[cfg_attr(not(feature = "curve"), expect(unused_variables, reason = "NULL has one command"))]
     fn take_handshake(&mut self, now: Instant, head: &Head, payload: Vec<u8>) -> Result<(), LinkError> {
         if let State::Handshake { progress, minor, handshake } =
-            std::mem::replace(&mut self.state, State::Closed)
+            std::mem::replace(&mut self.state, State::Closed(None))
         {
             // If it fails, the state stays `Closed`: the handshake was consumed, and none of its keys is
             // left.
@@ -334,7 +317,9 @@ impl Link {
                 Step::Next(handshake) => self.state = State::Handshake { progress, minor, handshake },
                 #[cfg(feature = "curve")]
                 Step::Ask(client, identity) => {
-                    self.ask(admission::Deciding::new(progress, minor, client, identity));
+                    let public_key = client.public_key;
+                    self.state = State::Deciding(Deciding::new(progress, minor, client, identity));
+                    self.events.push_back(LinkEvent::AuthenticationRequested { public_key });
                 }
                 Step::Done(outcome) => self.establish(now, minor, outcome),
             }
@@ -354,6 +339,46 @@ impl Link {
     }
 }
 
+#[cfg(feature = "curve")]
+impl Link {
+    /// Admits the client of [`LinkEvent::AuthenticationRequested`], which completes the handshake. Does nothing
+    /// if no client waits, so a late or second answer is harmless. A fault in input that arrived while the client
+    /// waited ends the link, as in [`handle_input`](Self::handle_input); the error is reported later.
+    pub fn admit(&mut self, now: Instant) {
+        self.decide(now, |link, Deciding { minor, client, identity, held, .. }| {
+            let public_key = Some(client.public_key);
+            // READY is queued first: input that was held may contain PINGs, whose PONGs must follow it.
+            let protection = Protection::Curve(client.admit(&link.ours, &mut link.output));
+            link.establish(now, minor, Outcome { identity, protection, public_key });
+            let mut held = &held[..];
+            while link.read(now, &mut held)? {}
+            Ok(())
+        });
+    }
+
+    /// Refuses the client of [`LinkEvent::AuthenticationRequested`]: it gets an ERROR command with the ZAP status
+    /// 400 (PROTOCOL.md, A-3), and the link ends with [`LinkError::NotAdmitted`], which is reported later. Does
+    /// nothing if no client waits.
+    pub fn refuse(&mut self, now: Instant) {
+        self.decide(now, |link, Deciding { client, .. }| {
+            client.refuse(&mut link.output);
+            Err(LinkError::NotAdmitted { public_key: client.public_key })
+        });
+    }
+
+    fn decide(&mut self, now: Instant, act: impl FnOnce(&mut Self, Deciding) -> Result<(), LinkError>) {
+        match std::mem::replace(&mut self.state, State::Closed(None)) {
+            State::Deciding(deciding) => {
+                if let Err(error) = act(self, deciding) {
+                    self.state = State::Closed(Some((now, error)));
+                }
+            }
+            // Nobody waits: the client was decided about already, or has not got this far.
+            other => self.state = other,
+        }
+    }
+}
+
 impl fmt::Debug for Link {
     /// Omits keys and messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -363,7 +388,7 @@ impl fmt::Debug for Link {
             #[cfg(feature = "curve")]
             State::Deciding(_) => "Deciding",
             State::Ready(_) => "Ready",
-            State::Closed => "Closed",
+            State::Closed(_) => "Closed",
         };
         f.debug_struct("Link")
             .field("role", &self.ours.role)

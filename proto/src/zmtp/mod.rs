@@ -46,6 +46,8 @@
 //! [RFC 26]: https://rfc.zeromq.org/spec/26/
 //! [RFC 37]: https://rfc.zeromq.org/spec/37/
 
+#[cfg(feature = "curve")]
+mod admission;
 mod assembly;
 mod command;
 mod config;

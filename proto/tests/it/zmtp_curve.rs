@@ -11,8 +11,10 @@ use callosum_proto::zmtp::{
     CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkError, LinkEvent, Mechanism, RefusalStatus,
     ZmtpViolation,
 };
-use callosum_proto::{Keepalive, Multipart, Role};
-use omq_proto::proto::{Command, Connection, ConnectionConfig, Role as RawRole};
+use callosum_proto::{CallId, Connection, ConnectionConfig, Endpoint, Event, Keepalive, Multipart, Role};
+use omq_proto::proto::{
+    Command, Connection as RawConnection, ConnectionConfig as RawConfig, Role as RawRole,
+};
 use omq_proto::{CurveKeypair as RawKeys, CurvePublicKey as RawPublic, CurveSecretKey as RawSecret};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -102,7 +104,7 @@ impl Pair {
 
     fn established_with(client: &LinkConfig, server: &LinkConfig) -> Self {
         let mut pair = Self::asked_with(client, server);
-        pair.server.admit(pair.now).unwrap();
+        pair.server.admit(pair.now);
         pair.down().unwrap();
         assert!(pair.client.is_established() && pair.server.is_established());
         events(&mut pair.client);
@@ -151,7 +153,7 @@ fn both_ends_know_each_other_and_nobody_else_reads() {
     let mut pair = Pair::new(&client_config(), &server_config());
     while pair.up().unwrap() + pair.down().unwrap() > 0 {}
     events(&mut pair.server);
-    pair.server.admit(pair.now).unwrap();
+    pair.server.admit(pair.now);
     let [LinkEvent::Established { identity, public_key, .. }] = &events(&mut pair.server)[..] else {
         panic!()
     };
@@ -204,8 +206,7 @@ fn impostor_of_a_server_is_found_out() {
 fn refused_client_is_told_at_once() {
     let mut pair = Pair::asked();
     let public_key = client_keys().public();
-    let refused = pair.server.refuse();
-    assert_eq!(refused, Err(LinkError::NotAdmitted { public_key }));
+    pair.server.refuse(pair.now);
     let output = all_written(&mut pair.server);
     assert_eq!(output, REFUSED);
     let error = feed(&mut pair.client, pair.now, output).unwrap_err();
@@ -214,8 +215,48 @@ fn refused_client_is_told_at_once() {
     assert_eq!(events(&mut pair.client), []);
     assert_eq!(events(&mut pair.server), []);
     assert_eq!(pair.server.send(three("no")), Err(LinkError::Closed));
-    assert_eq!(pair.server.admit(pair.now), Err(LinkError::Closed));
+    pair.server.admit(pair.now);
+    pair.server.refuse(pair.now);
+    assert!(all_written(&mut pair.server).is_empty() && !pair.server.accepts_input());
+    // The server's host learns of the end as of any other.
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now), "at once");
+    let refused = Err(LinkError::NotAdmitted { public_key });
+    assert_eq!(pair.server.handle_timeout(pair.now), refused);
+    assert_eq!(pair.server.poll_timeout(), None);
+    assert_eq!(pair.server.handle_timeout(pair.now), Ok(()));
     assert_eq!(feed(&mut pair.server, pair.now, "x"), Err(LinkError::Closed));
+
+    let mut pair = Pair::asked();
+    pair.server.refuse(pair.now);
+    assert_eq!(feed(&mut pair.server, pair.now, "x"), refused);
+    assert_eq!((pair.server.poll_timeout(), pair.server.handle_timeout(pair.now)), (None, Ok(())));
+}
+
+#[test]
+fn a_connection_reports_that_it_has_refused_its_client() {
+    let (now, public_key) = (Instant::now(), client_keys().public());
+    let mut sides = [(client_config(), 1), (server_config(), 2)].map(|(link, seed)| {
+        let (id, config) = (Endpoint::default().open(), ConnectionConfig::default());
+        let mut connection = Connection::new(id, link.role, config, [seed; 16], CallId::FIRST, now);
+        connection.open(now, &link, [seed; 32]);
+        connection
+    });
+    for from in [0, 1, 0, 1, 0, 1, 0] {
+        let mut bytes = Vec::new();
+        sides[from].transmit(now, &mut bytes).unwrap();
+        sides[1 - from].handle_input(now, &bytes).unwrap();
+    }
+    let [client, server] = &mut sides;
+    assert_eq!(server.poll_event(), Some(Event::AuthenticationRequested { public_key }));
+    server.refuse(now);
+    let mut output = Vec::new();
+    server.transmit(now, &mut output).unwrap();
+    assert_eq!(output, REFUSED);
+    let status = Some(RefusalStatus::Denied);
+    assert_eq!(client.handle_input(now, &output), Err(LinkError::Refused { reason: "400".into(), status }));
+    assert_eq!(server.poll_timeout(), Some(now));
+    assert_eq!(server.handle_timeout(now), Err(LinkError::NotAdmitted { public_key }));
+    assert!(server.poll_timeout().is_none_or(|at| at > now));
 }
 
 #[test]
@@ -241,16 +282,18 @@ fn input_is_held_while_the_application_decides() {
     assert_eq!(events(&mut pair.server), []);
     assert_eq!(pair.server.send(three("early")), Err(LinkError::NotEstablished));
     // What was held is read then, and is judged as what comes later.
-    let result = pair.server.admit(pair.now);
-    assert_eq!(result, Err(LinkError::Violation(ZmtpViolation::NotEncrypted)));
+    pair.server.admit(pair.now);
     assert!(matches!(events(&mut pair.server)[..], [LinkEvent::Established { .. }]));
+    assert_eq!(pair.server.poll_timeout(), Some(pair.now));
+    let result = pair.server.handle_timeout(pair.now);
+    assert_eq!(result, Err(LinkError::Violation(ZmtpViolation::NotEncrypted)));
 
     let mut pair = Pair::asked_with(&client_config(), &config);
     feed(&mut pair.server, pair.now, [0; 100]).unwrap();
     let max = config.max_handshake_bytes;
     assert_eq!(feed(&mut pair.server, pair.now, [0]), Err(LinkError::HandshakeTooLarge { max }));
-    assert_eq!(pair.server.admit(pair.now), Err(LinkError::Closed));
-    assert_eq!(events(&mut pair.server), []);
+    pair.server.admit(pair.now);
+    assert_eq!((events(&mut pair.server), pair.server.is_established()), (vec![], false));
 }
 
 #[test]
@@ -259,7 +302,7 @@ fn half_of_a_frame_may_be_held() {
     // Every first box starts so: flags, its length, and its name.
     let start = [1, 5 + OVERHEAD as u8, 7, b'M', b'E'];
     feed(&mut pair.server, pair.now, start).unwrap();
-    pair.server.admit(pair.now).unwrap();
+    pair.server.admit(pair.now);
     pair.down().unwrap();
     let bytes = pair.sealed(three("body"));
     assert_eq!(bytes[..start.len()], start);
@@ -274,22 +317,24 @@ fn decision_does_not_stop_the_clock() {
     assert_eq!(pair.server.poll_timeout(), Some(deadline));
     pair.server.handle_timeout(deadline - Duration::from_nanos(1)).unwrap();
     assert_eq!(pair.server.handle_timeout(deadline), Err(LinkError::HandshakeTimedOut));
-    assert_eq!(pair.server.admit(deadline), Err(LinkError::Closed));
-    assert!(all_written(&mut pair.server).is_empty());
+    pair.server.admit(deadline);
+    assert!(all_written(&mut pair.server).is_empty() && !pair.server.is_established());
 }
 
 #[test]
 fn answers_without_a_question_do_nothing() {
     let mut pair = Pair::new(&client_config(), &server_config());
     for link in [&mut pair.server, &mut pair.client] {
-        link.admit(pair.now).unwrap();
-        link.refuse().unwrap();
+        link.admit(pair.now);
+        link.refuse(pair.now);
+        assert!(link.accepts_input() && !link.is_established());
     }
     let mut pair = Pair::established();
-    pair.server.refuse().unwrap();
+    pair.server.refuse(pair.now);
     assert!(pair.server.is_established());
-    let now = pair.now;
-    new_link(&LinkConfig::new(Role::Binder), now).admit(now).unwrap();
+    let mut null = new_link(&LinkConfig::new(Role::Binder), pair.now);
+    null.admit(pair.now);
+    assert!(null.accepts_input() && !null.is_established());
 }
 
 fn greeting(mechanism: &str, as_server: u8) -> Vec<u8> {
@@ -510,7 +555,7 @@ fn every_flipped_bit_in_a_message_ends_the_link() {
 }
 
 /// A peer that is not held to what a link does.
-struct Raw(Connection);
+struct Raw(RawConnection);
 
 impl Raw {
     /// Shakes hands with the server; the raw client's own keys.
@@ -521,7 +566,7 @@ impl Raw {
         };
         let mut raw = Self::new(keys);
         while raw.carry(server, now).unwrap() {}
-        server.admit(now).unwrap();
+        server.admit(now);
         raw.carry(server, now).unwrap();
         assert!(raw.0.is_ready());
         events(server);
@@ -531,8 +576,8 @@ impl Raw {
     fn new(our_keypair: RawKeys) -> Self {
         let server_public = RawPublic(*server_keys().public().as_bytes());
         let setup = omq_proto::MechanismSetup::CurveClient { our_keypair, server_public };
-        let config = ConnectionConfig::new(RawRole::Client, omq_proto::SocketType::Dealer).mechanism(setup);
-        Self(Connection::new(config))
+        let config = RawConfig::new(RawRole::Client, omq_proto::SocketType::Dealer).mechanism(setup);
+        Self(RawConnection::new(config))
     }
 
     /// Both ways, once; whether anything moved.
@@ -733,7 +778,7 @@ fn conversation(up: &[usize], down: &[usize]) {
         feed(&mut client, now, &answer).unwrap();
         let asked = server.poll_event();
         if matches!(asked, Some(LinkEvent::AuthenticationRequested { .. })) {
-            server.admit(now).unwrap();
+            server.admit(now);
         } else {
             at_server.extend(asked);
         }
@@ -801,8 +846,9 @@ fn outcome(stage: u8, client: bool, input: &[u8], cuts: &[usize]) -> (Vec<LinkEv
         got.extend(events(link));
     }
     if stage == 2 && !client && result.is_ok() {
-        result = link.admit(now);
+        link.admit(now);
         got.extend(events(link));
+        result = link.handle_timeout(now);
     }
     assert!(messages(&got).is_empty());
     (got, result)

@@ -282,14 +282,15 @@ impl StreamLink {
         self.admitting = None;
         let now = self.pump.peer.core.now();
         match verdict {
-            Verdict::Admitted => self.zmtp.admit(now)?,
-            Verdict::Refused => self.zmtp.refuse()?,
+            Verdict::Admitted => self.zmtp.admit(now),
+            Verdict::Refused => self.zmtp.refuse(now),
             Verdict::Panicked => {
-                // Its error only says that the client was refused; the one below has the reason.
-                let _ = self.zmtp.refuse();
+                self.zmtp.refuse(now);
                 return Err(AuthenticationError::CheckPanicked { public_key }.into());
             }
         }
+        // Reports the end of the link: the client was refused, or its input meanwhile was faulty.
+        self.zmtp.handle_timeout(now)?;
         Ok(true)
     }
 
@@ -358,8 +359,7 @@ impl StreamLink {
     fn check_admission_time(&mut self, now: Instant) -> Result<(), DisconnectCause> {
         let late = self.zmtp.poll_timeout().is_some_and(|deadline| deadline <= now);
         let Some(admitting) = self.admitting.take_if(|_| late) else { return Ok(()) };
-        // Its error only says that the client was refused; the one below has the reason.
-        let _ = self.zmtp.refuse();
+        self.zmtp.refuse(now);
         Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
     }
 

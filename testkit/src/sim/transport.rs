@@ -201,7 +201,8 @@ impl Transport {
                 LinkEvent::AuthenticationRequested { public_key } => {
                     let expected = self.public_keys.map(|keys| keys[1 - to]);
                     assert_eq!(Some(public_key), expected, "another peer asks to be admitted");
-                    result = result.and(links[to].admit(now));
+                    links[to].admit(now);
+                    result = result.and_then(|()| links[to].handle_input(now, &[]));
                 }
                 other => panic!("an honest peer causes {other:?}"),
             }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::queue::FEW_GAPS;
 
 /// What a test does: sets the deadline of call `0` at a time, stops it, or pops all that are due at a time.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ proptest! {
             }
             prop_assert_eq!(deadlines.next(), model.iter().map(|(time, _)| *time).min());
             prop_assert_eq!(deadlines.iter().count(), model.len());
-            prop_assert!(deadlines.queue.len() <= 2 * model.len() + STOPPED_MIN + 1);
+            prop_assert!(deadlines.queue.slots() <= 2 * model.len() + FEW_GAPS);
         }
     }
 }
@@ -81,7 +82,7 @@ fn those_that_are_stopped_behind_a_long_one_take_no_memory() {
         let at = start + Duration::from_millis(number);
         deadlines.set(at, call(number));
         deadlines.stop(Some(at), call(number));
-        assert!(deadlines.queue.len() <= STOPPED_MIN + 2, "{}", deadlines.queue.len());
+        assert!(deadlines.queue.slots() <= 2 + FEW_GAPS, "{}", deadlines.queue.slots());
     }
     assert_eq!(deadlines.next(), Some(start));
 }

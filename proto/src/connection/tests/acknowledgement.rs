@@ -177,11 +177,14 @@ fn a_reply_that_was_cancelled_before_it_was_sent_needs_no_acknowledgement() {
     let call = a.invoke("m");
     exchange(&mut a, &mut b);
     let asked = request(&mut b);
-    b.connection.reply(asked.id, Reply::result(vec![0; 4 * MAX_FIRST])).unwrap();
+    b.connection.begin_reply(asked.id, false, Metadata::new(), None).unwrap();
     assert!(a.connection.abandon(call));
     a.sent().into_iter().for_each(|message| b.hear(message));
-    assert_eq!(b.sent(), [], "the reply is dropped");
+    assert_eq!(b.sent(), [], "the beginning of the reply is dropped");
     b.connection.ping().unwrap();
     let [probe] = &b.sent()[..] else { panic!("a probe") };
     assert!(is_acknowledged(&b), "{probe:?} is no reply");
+    b.connection.reply(asked.id, Reply::End).unwrap();
+    assert_eq!(b.sent().len(), 1);
+    assert!(!is_acknowledged(&b), "it is answered with CANCELLED");
 }

@@ -253,7 +253,9 @@ fn a_closed_connection_has_no_timers() {
             assert_eq!(left.is_empty(), is_established);
             side.now += SECOND * 1_000;
             side.connection.handle_timeout(side.now).unwrap();
-            assert!(!side.connection.has_output());
+            left.clear();
+            side.connection.transmit(side.now, &mut left).unwrap();
+            assert_eq!(left, b"");
         }
     }
 }
@@ -329,4 +331,29 @@ fn the_answer_to_the_hello_of_another_connector_is_ignored() {
     assert_eq!(side.events(), [], "it is a PONG like any other that this side does not wait for");
     side.hear(stale(1));
     assert_established(&mut side, &hello(9, 1));
+}
+
+#[test]
+fn a_connection_that_has_a_transport_takes_no_other_byte_stream() {
+    let (mut a, mut b) = over_bytes();
+    let open = |side: &mut Side| {
+        side.connection.open(side.now, &LinkConfig::new(side.connection.role), [7; 32]);
+    };
+    exchange_bytes(&mut a, &mut b);
+    b.events();
+    open(&mut a);
+    a.invoke("m");
+    open(&mut a);
+    exchange_bytes(&mut a, &mut b);
+    assert!(matches!(b.events()[..], [Event::Request(_)]));
+
+    let mut messages = Side::connected(Role::Connector, config());
+    a.connection.close(CloseCause::Local);
+    for side in [&mut messages, &mut a] {
+        open(side);
+        let mut greeting = Vec::new();
+        side.connection.transmit(side.now, &mut greeting).unwrap();
+        assert_eq!(greeting, b"");
+    }
+    assert_eq!(messages.sent().len(), 1, "its hello");
 }

@@ -325,7 +325,7 @@ fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
         side.connection.reply(incoming(call), Reply::result(vec![0; 100_000])).unwrap();
         let sent = side.sent_records();
         let [wire::Record::Fail { call: of, failure, .. }] = &sent[..] else { panic!("{sent:?}") };
-        assert_eq!((*of, *failure == wire::Failure::Cancelled), (call, is_cancelled));
+        assert_eq!((*of, failure), (call, &wire::Failure::Cancelled));
         assert!(side.connection.queued_bytes() < 1_000);
     }
     side.connection.reply(incoming(0), Reply::End).unwrap();

@@ -1,4 +1,4 @@
-use super::dialect2::{binder, open, part, whole};
+use super::dialect2::{binder, open, part, request, two, whole};
 use super::*;
 
 #[test]
@@ -91,6 +91,19 @@ fn a_cancellation_is_reported_once_and_only_for_an_open_request() {
     assert_eq!(side.said(), [(1, Payload::Cancelled)]);
     side.hear_message(1, "m", Payload::Cancel);
     assert_eq!((side.events(), side.sent()), (unknown.to_vec(), vec![]));
+}
+
+/// The name of an answered call is free, so the CANCEL comes too late, and the answer leaves as it was given.
+#[test]
+fn a_long_result_that_is_cancelled_before_it_leaves_is_answered_once() {
+    let mut side = Side::established(config());
+    let id = side.asked(1);
+    let long = Bytes::from(vec![7; 100 << 10]);
+    side.connection.reply(id, Reply::result(long.clone())).unwrap();
+    side.hear_message(1, "m", Payload::Cancel);
+    assert_eq!(side.events(), [Event::Anomaly(Anomaly::UnknownCancel)]);
+    assert_eq!(side.said(), [(1, Payload::Result(long))]);
+    assert!(side.connection.is_idle());
 }
 
 #[test]
@@ -291,4 +304,42 @@ fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
     side.connection.reply(id, Reply::Cancelled).unwrap();
     assert_eq!(side.said(), [(1, Payload::Cancelled)]);
     assert_eq!(side.connection.next_deadline().filter(|at| *at < side.now + SECOND), None);
+}
+
+#[test]
+fn the_id_of_a_request_of_another_connection_names_none_of_this_one() {
+    let mut side = binder(two());
+    side.endpoint.starts = false;
+    side.hear_records(&[open(0, part("argument"))]);
+    let foreign = RequestId::new(ConnectionId(8), 0);
+    let reassemble = ConnectionEvent::Reassemble(foreign.into());
+    let reply = ConnectionEvent::Reply { request: foreign, reply: ok("1") };
+    for event in [
+        ConnectionEvent::Start(foreign),
+        ConnectionEvent::MayReply(foreign),
+        ConnectionEvent::Refuse { request: foreign, reason: busy() },
+        reassemble,
+        reply,
+    ] {
+        side.decide(event);
+    }
+    assert_eq!((side.events(), side.sent_records()), (vec![], vec![]));
+
+    let ours = incoming(0);
+    side.decide(ConnectionEvent::Start(ours));
+    assert_eq!(request(&mut side).id, ours);
+    let connection = &mut side.connection;
+    assert!(connection.is_open(ours) && !connection.is_open(foreign));
+    assert_eq!(connection.reply(foreign, ok("1")), Err(ReplyError::NotOpen));
+    let begun = connection.begin_reply(foreign, false, Metadata::new(), None);
+    assert_eq!(begun, Err(ReplyError::NotOpen));
+    connection.begin_reply(ours, false, Metadata::new(), None).unwrap();
+    let write = connection.send_stream(foreign).write("1".into(), true);
+    assert_eq!(write, Err(WriteError::NotOpen));
+    assert_eq!(connection.recv_stream(foreign).read(side.now), Err(ReadError::NotOpen));
+    assert_eq!(connection.recv_stream(foreign).reassemble(), Err(ReadError::NotOpen));
+    connection.recv_stream(foreign).stop();
+    let read = connection.recv_stream(ours).read(side.now);
+    assert!(matches!(read, Ok(Poll::Ready(Some(chunk))) if chunk.bytes == "argument"));
+    connection.send_stream(ours).write("1".into(), true).unwrap();
 }

@@ -35,7 +35,7 @@ fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {
         for link in &mut links {
             while let Some(event) = link.poll_event() {
                 match event {
-                    LinkEvent::AuthenticationRequested { .. } => link.admit(now).unwrap(),
+                    LinkEvent::AuthenticationRequested { .. } => link.admit(now),
                     LinkEvent::Message(_) => messages += 1,
                     _ => {}
                 }

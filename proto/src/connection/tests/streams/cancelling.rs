@@ -96,16 +96,37 @@ fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
     assert_eq!(b.connection.queued_bytes(), 0);
-    // Before any of it has been sent.
-    let call = a.invoke("m");
-    exchange(&mut a, &mut b);
-    b.events();
-    a.connection.abandon(call);
-    let cancel = a.sent();
-    b.connection.reply(incoming(asked.id.number() + 2), Reply::result(body(5 << 20))).unwrap();
-    cancel.into_iter().for_each(|packet| b.hear(packet));
-    assert_eq!(b.sent_records(), []);
-    assert!(b.connection.is_idle());
+}
+
+/// D-4, C-10: nothing of the answer has been sent, so the call has not been answered.
+#[test]
+fn a_result_that_is_cancelled_before_it_leaves_is_answered_once() {
+    for streamed in [false, true] {
+        let mut side = binder(two());
+        side.hear_records(&[keyed_open(0, "k"), keyed_open(2, "k")]);
+        let [first, second] = [request(&mut side).id, request(&mut side).id];
+        if streamed {
+            side.connection.begin_reply(first, false, Metadata::new(), None).unwrap();
+            side.write(first.into(), body(100 << 10)).unwrap();
+        }
+        let reply = if streamed { Reply::End } else { Reply::result(body(100 << 10)) };
+        side.connection.reply(first, reply).unwrap();
+        side.connection.reply(second, ok("2")).unwrap();
+        side.hear_records(&[Record::Cancel { call: 0 }]);
+        let options = Options::default();
+        let cancelled = Record::Fail { call: 0, failure: Failure::Cancelled, options: options.clone() };
+        let next = Record::Result { call: 2, options, piece: whole("2") };
+        assert_eq!(side.sent_records(), [cancelled, next]);
+        assert!(!side.connection.is_acknowledged(), "an answer");
+        assert!(side.connection.is_idle() && side.connection.queued_bytes() == 0);
+        side.hear_records(&[Record::Cancel { call: 0 }]);
+        assert_eq!(side.sent_records(), []);
+    }
+}
+
+fn keyed_open(call: u64, name: &str) -> Record {
+    let (key, options) = (OrderingKey::text(name), Options::default());
+    Record::Open { call, method: "m".into(), key, options, piece: whole("") }
 }
 
 #[test]

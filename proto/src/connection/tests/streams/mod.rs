@@ -14,7 +14,8 @@ mod writers;
 use super::dialect2::{binder, open, pair2, part, request, two, whole};
 use super::*;
 use crate::stream::KEPT_FOR;
-use crate::wire::{Failure, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Options, Piece, RECORD_COST, Record};
+use crate::wire::dialect2::MAX_TEXTS;
+use crate::wire::{Failure, MAX_CHUNK, MAX_FIRST, Options, Piece, RECORD_COST, Record};
 
 fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()

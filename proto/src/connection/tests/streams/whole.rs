@@ -272,7 +272,7 @@ fn an_argument_that_takes_too_long_is_no_request() {
         side.hear_records(&[Record::Open { call: 0, method, key, options, piece: part("some") }]);
         told(&mut side);
         side.pass(2 * SECOND);
-        let expected = vec!["freed".to_owned(), "withdrawn ExecutionTimedOut".to_owned()];
+        let expected = vec!["freed".to_owned(), "withdrawn Cancelled".to_owned()];
         assert_eq!((side.events(), told(&mut side)), (vec![], expected));
         side.hear_records(&[data(0, 4, whole(" more"))]);
         replied(&mut side);

@@ -201,3 +201,18 @@ fn what_the_peer_has_read_puts_off_the_write_timeout() {
     side.pass(SECOND);
     assert!(side.connection.is_closed());
 }
+
+#[test]
+fn nobody_is_told_that_an_argument_which_is_a_body_is_not_read() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.connection.invoke(a.now, new_call("m", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.connection.recv_stream(request.id).stop();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [], "the host writes no stream");
+    b.connection.reply(request.id, ok("1")).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [ended(call, Outcome::Result("1".into()))]);
+    assert!(a.connection.is_idle() && b.connection.is_idle());
+}
