@@ -52,6 +52,7 @@ impl Meter for Counts {
 
 fn count(speaks: Speaks, in_flight: usize) -> Counts {
     let mut pair = Pair::new(speaks, BODY);
+    pair.handles_timers = true;
     pair.connect();
     // What grows once has grown then.
     pair.call(CALLS, in_flight, &mut ());

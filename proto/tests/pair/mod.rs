@@ -92,7 +92,6 @@ impl Side {
     /// Puts the next bytes to send into `buffer`, as many as the other side reads at once.
     fn write(&mut self, now: Instant, buffer: &mut BytesMut) {
         buffer.clear();
-        self.connection.handle_timeout(now).expect("nothing is late");
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = self.connection.poll_transmit(now, &mut slices).expect("nothing is wrong with the link");
         for slice in &slices[..filled] {
@@ -100,6 +99,11 @@ impl Side {
             buffer.extend_from_slice(&slice[..slice.len().min(room)]);
         }
         self.connection.transmitted(buffer.len());
+        self.carry(now);
+    }
+
+    fn handle_timers(&mut self, now: Instant) {
+        self.connection.handle_timeout(now).expect("nothing is late");
         self.carry(now);
     }
 
@@ -127,6 +131,8 @@ pub struct Pair {
     body: Bytes,
     /// How long a call may take; `None` for ever.
     pub timeout: Option<Duration>,
+    /// Whether each side handles its timers before it writes, due or not, as simple hosts do.
+    pub handles_timers: bool,
     in_flight: usize,
     buffer: BytesMut,
     now: Instant,
@@ -141,6 +147,7 @@ impl Pair {
             server: Side::new(Role::Binder, speaks, now),
             body: vec![7; body].into(),
             timeout: None,
+            handles_timers: false,
             in_flight: 0,
             buffer: BytesMut::with_capacity(MAX_READ),
             now,
@@ -177,6 +184,10 @@ impl Pair {
     /// Each side sends what it has, as much as the other reads at once; whether there was anything.
     fn turn(&mut self, meter: &mut impl Meter) -> bool {
         self.now += TURN;
+        if self.handles_timers {
+            meter.of(Role::Connector, || self.client.handle_timers(self.now));
+            meter.of(Role::Binder, || self.server.handle_timers(self.now));
+        }
         meter.of(Role::Connector, || self.client.write(self.now, &mut self.buffer));
         let went = !self.buffer.is_empty();
         if went {
