@@ -21,6 +21,7 @@ mod serve;
 mod server;
 mod service;
 mod signals;
+mod stderr;
 mod target;
 mod tunnel;
 mod value;
@@ -48,9 +49,17 @@ fn main() -> ExitCode {
         Command::Man(args) => manual::pages(args.dir.as_deref()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            stderr::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
+            // Make room for the report.
+            let is_read = stderr::flush();
             failure.report();
+            if is_read {
+                stderr::flush();
+            }
             ExitCode::from(failure.code())
         }
     }
@@ -66,5 +75,5 @@ fn log_to_stderr() {
         Some(_) => EnvFilter::from_default_env(),
         None => EnvFilter::new(WARNINGS),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| stderr::Log).init();
 }

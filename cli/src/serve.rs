@@ -10,10 +10,11 @@ use futures_util::future::{OptionFuture, join};
 
 use crate::args::Serve;
 use crate::executor::beside;
-use crate::exit::{Failure, note, say};
+use crate::exit::{Failure, say};
 use crate::files::{self, Root};
 use crate::service::{self, Service};
 use crate::signals::Signals;
+use crate::stderr::note;
 
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let executor = args.executor.executor;

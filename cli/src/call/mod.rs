@@ -123,7 +123,7 @@ impl Calling {
     /// Prints the result, or its parts as they come.
     async fn receive(&self, answer: Answer, trace: Trace) -> Result<(), Failure> {
         let Streamed { metadata, mut body, .. } = answer.await?;
-        trace.began(&metadata);
+        trace.began(&metadata).await;
         if self.args.raw {
             while let Some(bytes) = body.next().await.transpose()? {
                 tell_bytes(bytes).await?;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use blocking::unblock;
 use callosum_runtime::proto::Dialect;
 use callosum_runtime::{Metadata, Peer};
 
-use crate::exit::{note, printable};
 use crate::server::Server;
+use crate::stderr::{flush, note, printable};
 use crate::value::hex;
 
 #[derive(Clone, Copy)]
@@ -41,9 +42,13 @@ impl Trace {
     }
 
     /// The result begins.
-    pub(super) fn began(self, metadata: &Metadata) {
+    pub(super) async fn began(self, metadata: &Metadata) {
         self.line(&format!("* the result begins after {}", millis(self.elapsed())));
         self.entries('<', metadata);
+        if self.verbose {
+            // The result follows on stdout, which may be the same terminal.
+            unblock(flush).await;
+        }
     }
 
     /// The result was received and printed.

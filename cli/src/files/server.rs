@@ -19,8 +19,8 @@ use super::progress::Progress;
 use super::transfer::{Source, receive};
 use super::{FileError, Root, field, metadata};
 use crate::executor::Executor;
-use crate::exit::{note, printable};
 use crate::service::{Long, Service};
+use crate::stderr::{note, printable};
 
 /// How long to wait for another writer of the same partial file. One whose client is gone is noticed before: the keepalive
 /// takes 90 s at the most.

@@ -12,7 +12,7 @@ use serde_json::{Number, Value, json};
 
 use super::{Long, Service};
 use crate::executor::Executor;
-use crate::exit::note;
+use crate::stderr::note;
 use crate::value::hex;
 
 /// Streams of `count` at a time: each may have 256 KiB waiting for a caller that does not read.

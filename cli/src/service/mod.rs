@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::executor::Executor;
-use crate::exit::note;
+use crate::stderr::note;
 
 pub(crate) use demo::add_methods as add_demo;
 

@@ -99,7 +99,7 @@ async fn forward(
     let forwards = signals.unless(set_up(args, tunnel)).await.transpose()?;
     let is_over = forwards.is_none();
     let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
-    let view = View::new(args.quiet.quiet, names.clone());
+    let view = View::new(args.quiet.quiet);
     beside(view.follow(tunnel, events, names, args.executor.executor), async {
         // Forwards that were set up by then may be in use.
         if !is_over {

@@ -1,25 +1,18 @@
 //! A live table of forwards: connections, rates and totals.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callosum_tunnel::Totals;
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanBytes;
 
-use crate::exit::printable;
+use crate::stderr;
 
 /// The table on stderr. Gone when dropped.
 pub(super) struct Table {
-    screen: MultiProgress,
-    state: Mutex<State>,
-}
-
-struct State {
     /// The forwards that were asked for, in that order; then others that have been counted, such as those that have got another port.
     forwards: Vec<Arc<str>>,
-    /// The header, and a line for each forward.
-    lines: Vec<ProgressBar>,
     last: Option<Sample>,
 }
 
@@ -47,47 +40,28 @@ impl From<&Totals> for Counts {
 
 impl Table {
     pub(super) fn new(forwards: Vec<Arc<str>>) -> Self {
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { screen, state: Mutex::new(State { forwards, lines: Vec::new(), last: None }) }
+        Self { forwards, last: None }
     }
 
     /// Shows these totals, and how they have changed since it was last called.
-    pub(super) fn draw(&self, totals: &[Totals]) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn draw(&mut self, totals: &[Totals]) {
         let counts: BTreeMap<_, _> =
             totals.iter().map(|totals| (totals.forward.clone(), Counts::from(totals))).collect();
         for forward in counts.keys() {
-            if !state.forwards.contains(forward) {
-                state.forwards.push(forward.clone());
+            if !self.forwards.contains(forward) {
+                self.forwards.push(forward.clone());
             }
         }
         let at = Instant::now();
-        let before = state.last.as_ref().map(|last| (&last.counts, at - last.at));
-        let rows = rows(&state.forwards, &counts, before);
-        while state.lines.len() < rows.len() {
-            let line = self.screen.add(ProgressBar::no_length());
-            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
-                line.set_style(style);
-            }
-            state.lines.push(line);
-        }
-        for (line, row) in state.lines.iter().zip(rows) {
-            line.set_message(printable(&row));
-            line.tick();
-        }
-        state.last = Some(Sample { at, counts });
-    }
-
-    /// Does something that writes to stderr, above the table.
-    pub(super) fn aside(&self, work: impl FnOnce()) {
-        self.screen.suspend(work);
+        let before = self.last.as_ref().map(|last| (&last.counts, at - last.at));
+        stderr::table(rows(&self.forwards, &counts, before));
+        self.last = Some(Sample { at, counts });
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // If it can't be cleared, the table stays on the screen.
-        let _ = self.screen.clear();
+        stderr::table(Vec::new());
     }
 }
 

@@ -13,37 +13,40 @@ use indicatif::HumanBytes;
 
 use super::table::Table;
 use crate::executor::Executor;
-use crate::exit::{advice, note, printable};
+use crate::exit::advice;
+use crate::stderr::{note, printable};
 
 /// How often the table is drawn, and what its rates are of.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
     Quiet,
     Lines,
-    Table(Table),
+    Table,
 }
 
 impl View {
-    pub(super) fn new(quiet: bool, forwards: Vec<Arc<str>>) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         match (quiet, stderr().is_terminal()) {
             (true, _) => Self::Quiet,
-            (false, true) => Self::Table(Table::new(forwards)),
+            (false, true) => Self::Table,
             (false, false) => Self::Lines,
         }
     }
 
     /// Shows what happens, but that the forwards in `announced` accept. Never ends before the tunnel does.
     pub(super) async fn follow(
-        &self,
+        self,
         tunnel: &Tunnel,
         events: TunnelEvents,
         announced: Vec<Arc<str>>,
         executor: Executor,
     ) {
+        let table = (self == Self::Table).then(|| Table::new(announced.clone()));
         let events = self.events(events, announced);
         let drawing = async {
-            let Self::Table(table) = self else { return pending().await };
+            let Some(mut table) = table else { return pending().await };
             loop {
                 table.draw(&tunnel.totals());
                 executor.sleep(INTERVAL).await;
@@ -54,7 +57,7 @@ impl View {
         }
     }
 
-    async fn events(&self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
+    async fn events(self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
         while let Some(event) = events.next().await {
             let line = match (self, &event) {
                 (_, TunnelEvent::Listening { forward, .. }) => {
@@ -83,13 +86,10 @@ impl View {
     }
 
     /// Prints a note, unless `--quiet` is given.
-    pub(super) fn note(&self, text: &str) {
+    pub(super) fn note(self, text: &str) {
         // Targets may be what clients of the forwards have written.
-        let text = format!("{}\n", printable(text));
-        match self {
-            Self::Quiet => {}
-            Self::Lines => note(&text),
-            Self::Table(table) => table.aside(|| note(&text)),
+        if self != Self::Quiet {
+            note(&format!("{}\n", printable(text)));
         }
     }
 }

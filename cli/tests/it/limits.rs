@@ -2,14 +2,15 @@
 
 use std::future::IntoFuture;
 
-use crate::common::Server;
 use crate::common::scratch::{Scratch, assert_same};
 use crate::common::transfer::MIB;
+use crate::common::{Process, RUNTIMES, Server, wait_until};
 use bytes::Bytes;
 use callosum_runtime::stream::Streamed;
 use callosum_runtime::{CallError, Metadata, Peer, Refusal};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Does `work` with a number of connections to a server.
@@ -91,4 +92,29 @@ fn transfers_that_nobody_reads_leave_room() {
             assert_serves_files(&server, &scratch);
         });
     });
+}
+
+/// Each call is a line, for which there is no room.
+#[test]
+fn a_stderr_that_nobody_reads_stops_no_calls() {
+    for runtime in RUNTIMES {
+        let mut stderr = None;
+        let server = Server::spawn(runtime, "json", &["--demo", "--drain", "1h"], |mut command| {
+            command.env("RUST_LOG", "info");
+            let (started, unread) = Process::spawn_unheard(command);
+            stderr = Some(unread);
+            started
+        });
+        server.show_calls();
+        let delay = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
+        delay.line();
+        for _ in 0..3 {
+            server.call(&["echo", r#"{"sent": 1}"#]).expect(0);
+        }
+        server.process.signal(Signal::TERM);
+        wait_until("no more calls", || server.call(&["whoami"]).code != Some(0));
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.end().code, Some(1));
+        drop((delay, stderr));
+    }
 }

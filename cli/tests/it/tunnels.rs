@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::gateway::Gateway;
 use crate::common::terminal::{COLUMNS, OnTerminal};
-use crate::common::{Process, RUNTIMES, Server, command};
+use crate::common::{Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
 
 /// A server that lets alice connect to one port and listen on any, and a target that echoes on that port.
@@ -197,6 +197,45 @@ fn a_terminal_shows_a_table() {
     assert!(shown.contains("waiting for the open connections to end"), "{shown:?}");
     // The table is gone in the end, as is every line below the last note.
     assert!(!shown.contains("opened #"), "{shown:?}");
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_delays_no_connection_and_no_signal() {
+    for runtime in RUNTIMES {
+        let setup = Setup::new(runtime);
+        let forward = format!("0:{}", setup.target);
+        let (tunnel, stderr) = Process::spawn_unheard(setup.command(&["-L", &forward, "--drain", "1h"]));
+        let local = forwarding(&tunnel).0;
+        let first = TcpStream::connect(&local).unwrap();
+        // The first line says that it is open, and finds no room.
+        for _ in 0..10 {
+            assert_echoes(&TcpStream::connect(&local).unwrap(), "another");
+            assert_echoes(&first, "the first");
+        }
+        tunnel.signal(Signal::INT);
+        wait_until("no more connections", || TcpStream::connect(&local).is_err());
+        assert_echoes(&first, "drained");
+        tunnel.signal(Signal::INT);
+        assert_eq!(tunnel.end().code, Some(1));
+        drop(stderr);
+    }
+}
+
+#[test]
+fn a_paused_terminal_delays_no_connection_and_no_signal() {
+    let setup = Setup::new("tokio");
+    let mut command = setup.command(&["-L", &format!("0:{}", setup.target), "--drain", "1h"]);
+    command.stdout(Stdio::piped());
+    let mut terminal = OnTerminal::start(command);
+    let (local, _) = split(&terminal.stdout_line());
+    let socket = TcpStream::connect(&local).unwrap();
+    terminal.wait_for(|shown| shown.contains("FORWARD"));
+    terminal.pause();
+    terminal.signal(Signal::INT);
+    wait_until("no more connections", || TcpStream::connect(&local).is_err());
+    assert_echoes(&socket, "drained");
+    terminal.signal(Signal::INT);
+    assert!(!terminal.end_with(1).contains("waiting for the open connections"));
 }
 
 #[test]

@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Something hangs if a process says nothing, or goes on, for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Of a pipe.
+const PAGE: usize = 4096;
+
 pub(crate) const RUNTIMES: [&str; Host::ALL.len()] = Host::NAMES;
 
 /// One that is not the default, for tests that run on one: async-std, if it is there.
@@ -72,6 +75,17 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// A pipe that is full, and how many bytes that is.
+fn full_pipe() -> (PipeReader, PipeWriter, u64) {
+    let (reader, mut writer) = std::io::pipe().expect("there are descriptors");
+    let mut size = 0;
+    while has_room(&writer) {
+        writer.write_all(&[b'.'; PAGE]).expect("there is room");
+        size += PAGE as u64;
+    }
+    (reader, writer, size)
+}
+
 /// Whether a page can be written without waiting.
 fn has_room(pipe: &PipeWriter) -> bool {
     let mut poll = [PollFd::new(pipe, PollFlags::OUT)];
@@ -114,14 +128,9 @@ impl Process {
 
     /// Stdout is a pipe that nobody reads. Returns when the process has begun to write, and not a byte more finds room.
     pub(crate) fn spawn_stuck(mut command: Command) -> (Self, PipeReader) {
-        let (mut reader, writer) = std::io::pipe().expect("there are descriptors");
+        let (mut reader, writer, size) = full_pipe();
         let mut full = writer.try_clone().expect("there are descriptors");
-        let (mut page, mut size) = ([b'.'; 4096], 0);
-        while has_room(&full) {
-            full.write_all(&page).expect("there is room");
-            size += page.len() as u64;
-        }
-        reader.read_exact(&mut page).expect("it is full");
+        reader.read_exact(&mut [0; PAGE]).expect("it is full");
         let mut child = command.stdout(writer).spawn().expect("the binary has been built");
         drop(command);
         let stderr = lines(child.stderr.take().expect("it is piped"));
@@ -130,6 +139,14 @@ impl Process {
         std::thread::spawn(move || while full.write_all(b".").is_ok() {});
         wait_until("a full pipe", || ioctl_fionread(&reader).expect("it can be asked") == size);
         (Self { child, stdout: channel().1, stderr }, reader)
+    }
+
+    /// Stderr is a full pipe that nobody reads.
+    pub(crate) fn spawn_unheard(mut command: Command) -> (Self, PipeReader) {
+        let (reader, writer, _) = full_pipe();
+        let mut child = command.stderr(writer).spawn().expect("the binary has been built");
+        let stdout = lines(child.stdout.take().expect("it is piped"));
+        (Self { child, stdout, stderr: channel().1 }, reader)
     }
 
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
@@ -222,9 +239,19 @@ impl Server {
     }
 
     pub(crate) fn start(runtime: &'static str, codec: &'static str, more: &[&str]) -> Self {
+        Self::spawn(runtime, codec, more, Process::spawn)
+    }
+
+    /// One whose process starts like this.
+    pub(crate) fn spawn(
+        runtime: &'static str,
+        codec: &'static str,
+        more: &[&str],
+        spawn: impl FnOnce(Command) -> Process,
+    ) -> Self {
         let mut args = vec!["serve", "--bind", "tcp://127.0.0.1:*", "--runtime", runtime, "--codec", codec];
         args.extend(more);
-        let process = Process::start(&args);
+        let process = spawn(command(&args));
         let endpoint = process.line().strip_prefix("listening on ").expect("it listens").to_owned();
         Self { process, endpoint, runtime, codec }
     }
