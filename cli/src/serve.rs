@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use callosum_runtime::auth::{AllowList, load_keys};
-use callosum_runtime::{Binder, Drained, Endpoint};
+use callosum_runtime::{Binder, Drained, Endpoint, Event, Events};
 use callosum_tunnel::{RuleSet, ServerSettings, TunnelServer};
-use futures_util::FutureExt;
 use futures_util::future::{OptionFuture, join};
+use futures_util::{FutureExt, StreamExt};
 
 use crate::args::Serve;
+use crate::descriptors::raise_limit;
 use crate::executor::beside;
 use crate::exit::{Failure, say};
 use crate::files::{self, Root};
@@ -17,6 +18,7 @@ use crate::signals::Signals;
 use crate::stderr::note;
 
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
+    raise_limit();
     let executor = args.executor.executor;
     executor.block_on(serve(args))?
 }
@@ -70,8 +72,17 @@ async fn serve(args: Serve) -> Result<(), Failure> {
             }
         }
     };
-    let tunnelling = OptionFuture::from(tunnelling).map(drop);
-    join(driver, beside(tunnelling, serving)).await.1
+    let meanwhile = join(OptionFuture::from(tunnelling), show_accept_failures(binder.events())).map(drop);
+    join(driver, beside(meanwhile, serving)).await.1
+}
+
+/// Shows what the system did not let the server accept.
+async fn show_accept_failures(mut events: Events) {
+    while let Some(event) = events.next().await {
+        if let Event::AcceptFailed { endpoint, kind, .. } = event {
+            note(&format!("can't accept on {endpoint}: {kind}\n"));
+        }
+    }
 }
 
 async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> {

@@ -48,8 +48,9 @@ Environment:
   CALLOSUM_SERVE_BIND, CALLOSUM_SERVE_CURVE_KEY, CALLOSUM_SERVE_ALLOW
             what --bind, --curve-key and --allow say, unless given
   RUST_LOG  what to log to stderr, such as `info` or `off`; default:
-            warnings of plaintext that others can reach, and of
-            allowed keys that can't be read";
+            warnings of plaintext that others can reach, of allowed
+            keys that can't be read, of mistakes in the rules, and of
+            connections that can't be accepted";
 
 /// Serve files, tunnels or a demonstration, until SIGTERM or SIGINT
 ///

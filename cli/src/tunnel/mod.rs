@@ -14,6 +14,7 @@ use callosum_tunnel::{End, Forward, ForwardError, TunnelSettings};
 use futures_util::future::join;
 
 use crate::args::Tunnel;
+use crate::descriptors::raise_limit;
 use crate::executor::beside;
 use crate::exit::{Failure, tell};
 use crate::server::Server;
@@ -24,6 +25,7 @@ use view::View;
 const PARTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: Tunnel) -> Result<(), Failure> {
+    raise_limit();
     let server = Server::of(&args.server, &args.curve)?;
     let executor = args.executor.executor;
     match args.stdio.clone() {

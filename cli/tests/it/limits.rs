@@ -1,10 +1,13 @@
 //! Calls that run long, and leave the rest of the server to others.
 
 use std::future::IntoFuture;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
+use crate::common::gateway::Gateway;
 use crate::common::scratch::{Scratch, assert_same};
 use crate::common::transfer::MIB;
-use crate::common::{Process, RUNTIMES, Server, wait_until};
+use crate::common::{Process, RUNTIMES, Server, command, limited, wait_until};
 use bytes::Bytes;
 use callosum_runtime::stream::Streamed;
 use callosum_runtime::{CallError, Metadata, Peer, Refusal};
@@ -92,6 +95,36 @@ fn transfers_that_nobody_reads_leave_room() {
             assert_serves_files(&server, &scratch);
         });
     });
+}
+
+#[test]
+fn as_many_files_are_opened_as_the_system_allows() {
+    let few = |command: Command| Process::spawn(limited("-S -n 64", &command));
+    let gateway = Gateway::spawn("tokio", "", few);
+    let tunnel = few(command(&gateway.tunnel(&["-D", "0"])));
+    tunnel.line();
+    for process in [&gateway.server.process, &tunnel] {
+        let [may, could] = process.open_files();
+        assert!(may == could && may > 64, "{may} of {could}");
+    }
+}
+
+#[test]
+fn connections_that_can_not_be_accepted_are_said() {
+    let few = |command: Command| Process::spawn(limited("-n 48", &command));
+    let rules = "[[listen]]\nname = \"x\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [0]\n";
+    let gateway = Gateway::spawn("tokio", rules, few);
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("127.0.0.1:0:{}", target.local_addr().unwrap());
+    let tunnel = Process::spawn(command(&gateway.tunnel(&["-R", &forward])));
+    let line = tunnel.line();
+    let listen = line.strip_prefix("forwarding ").unwrap().split_once(" → ").unwrap().0;
+    let server = gateway.server.endpoint.strip_prefix("tcp://").unwrap();
+    for (address, said) in [(listen, "can't accept"), (server, "can't accept on tcp://")] {
+        let sockets: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+        gateway.server.process.wait_for(said);
+        drop(sockets);
+    }
 }
 
 /// Each call is a line, for which there is no room.

@@ -229,6 +229,7 @@ fn a_paused_terminal_delays_no_connection_and_no_signal() {
     let mut terminal = OnTerminal::start(command);
     let (local, _) = split(&terminal.stdout_line());
     let socket = TcpStream::connect(&local).unwrap();
+    assert_echoes(&socket, "open");
     terminal.wait_for(|shown| shown.contains("FORWARD"));
     terminal.pause();
     terminal.signal(Signal::INT);

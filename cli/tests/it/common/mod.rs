@@ -106,6 +106,21 @@ pub(crate) fn command(args: &[impl AsRef<OsStr>]) -> Command {
     command
 }
 
+/// The command with other limits: `limits` are options of the shell's `ulimit`.
+pub(crate) fn limited(limits: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit {limits}; exec \"$@\"")).arg("sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::spawn(command(args))
@@ -182,6 +197,14 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
         peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// How many files it may open, and how many it could.
+    pub(crate) fn open_files(&self) -> [u64; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("it runs");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("Linux tells");
+        let mut numbers = line.split_whitespace().map(|number| number.parse().expect("a number"));
+        [(); 2].map(|()| numbers.next().expect("there are two"))
     }
 
     fn status(&mut self) -> ExitStatus {
