@@ -39,10 +39,10 @@ Methods of --files:
   list {\"prefix\": p}        a stream of {\"name\": n, \"size\": bytes,
                             \"modified\": seconds since 1970}
 
-Methods that run long have limits of their own, so that none stops the
-others; past them, calls are refused as Busy: delay half of
---max-concurrency, and long_delay a quarter; count 100; put and get
-128 each, and 64 for one connection; list 32.
+Methods that run long take no slots and have limits of their own, so
+that none stops the others; past them, calls are refused as Busy:
+delay half of --max-concurrency, and long_delay a quarter; count 100;
+put and get 128 each, and 64 for one connection; list 32.
 
 Environment:
   CALLOSUM_SERVE_BIND, CALLOSUM_SERVE_CURVE_KEY, CALLOSUM_SERVE_ALLOW

@@ -38,7 +38,6 @@ fn assert_serves_files(server: &Server, scratch: &Scratch) {
     assert!(server.file("ls", &["x"]).expect(0).stdout[0].ends_with("  x"));
 }
 
-/// Two connections could take all slots.
 #[test]
 fn delays_do_not_stop_the_file_server() {
     let scratch = Scratch::new();
@@ -47,7 +46,7 @@ fn delays_do_not_stop_the_file_server() {
         let delay = |peer: &Peer| peer.invoke::<_, Value>("delay", &json!({ "seconds": 1e9 })).into_future();
         let mut delays: FuturesUnordered<_> =
             peers.iter().flat_map(|peer| (0..100).map(move |_| delay(peer))).collect();
-        // Half of the slots is theirs.
+        // As many as half of the slots may run.
         for _ in 0..150 {
             let error = delays.next().await.unwrap().unwrap_err();
             assert_eq!(error.refusal(), Some(Refusal::Busy), "{error}");
@@ -62,6 +61,22 @@ fn delays_do_not_stop_the_file_server() {
         tokio::task::block_in_place(|| assert_serves_files(&server, &scratch));
         drop((counts, delays));
     });
+}
+
+/// One slot is all there is.
+#[test]
+fn a_delay_takes_no_slot() {
+    for runtime in RUNTIMES {
+        let scratch = Scratch::new();
+        let files = scratch.text("root");
+        let server = Server::demo(runtime, "json", &["--files", &files, "--max-concurrency", "1"]);
+        server.show_calls();
+        let delay = server.start_call(&["delay", r#"{"seconds": 1e9}"#]);
+        server.process.wait_for("delay called");
+        server.call(&["whoami"]).expect(0);
+        assert_serves_files(&server, &scratch);
+        drop(delay);
+    }
 }
 
 #[test]
