@@ -6,12 +6,13 @@ mod view;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::time::Duration;
 
 use blocking::Unblock;
 use callosum_runtime::{Drained, Reconnect};
 use callosum_tunnel::{End, Forward, ForwardError, TunnelSettings};
-use futures_util::future::join;
+use futures_util::future::{Either, join, select};
 
 use crate::args::Tunnel;
 use crate::descriptors::raise_limit;
@@ -102,22 +103,33 @@ async fn forward(
     let is_over = forwards.is_none();
     let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
     let view = View::new(args.quiet.quiet);
-    beside(view.follow(tunnel, events, names, args.executor.executor), async {
+    let showing = pin!(view.follow(tunnel, events, names, args.executor.executor));
+    let draining = pin!(async {
         // Forwards that were set up by then may be in use.
         if !is_over {
             signals.next().await;
         }
         view.note("waiting for the open connections to end; signal again to stop at once");
-        match signals.unless(tunnel.drain(args.drain)).await {
-            Some(Drained::Completely) => Ok(()),
-            Some(Drained::DeadlinePassed) => {
-                view.note("some connections took longer, and were reset");
-                Ok(())
+        signals.unless(tunnel.drain(args.drain)).await
+    });
+    let drained = match select(draining, showing).await {
+        Either::Left((drained, showing)) => {
+            // What has ended last is shown too.
+            if drained.is_some() {
+                showing.await;
             }
-            None => Err(Failure::CutShort),
+            drained
         }
-    })
-    .await
+        Either::Right(((), draining)) => draining.await,
+    };
+    match drained {
+        Some(Drained::Completely) => Ok(()),
+        Some(Drained::DeadlinePassed) => {
+            view.note("some connections took longer, and were reset");
+            Ok(())
+        }
+        None => Err(Failure::CutShort),
+    }
 }
 
 async fn set_up(args: &Tunnel, tunnel: &callosum_tunnel::Tunnel) -> Result<Vec<Forward>, Failure> {

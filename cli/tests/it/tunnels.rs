@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::gateway::Gateway;
 use crate::common::terminal::{COLUMNS, OnTerminal};
-use crate::common::{Process, RUNTIMES, Server, command, wait_until};
+use crate::common::{Ended, Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
 
 /// A server that lets alice connect to one port and listen on any, and a target that echoes on that port.
@@ -120,15 +120,18 @@ fn stdin_and_stdout_are_a_connection() {
 fn what_is_open_is_drained_at_the_end() {
     let setup = Setup::new("tokio");
     let forward = format!("0:{}", setup.target);
+    let closed = |ended: &Ended| ended.stderr.iter().filter(|line| line.contains("closed #")).count();
     let tunnel = setup.tunnel(&["-L", &forward]);
     let local = forwarding(&tunnel).0;
-    let socket = TcpStream::connect(&local).unwrap();
-    assert_echoes(&socket, "before");
+    let sockets = [(); 3].map(|()| TcpStream::connect(&local).unwrap());
+    sockets.iter().for_each(|socket| assert_echoes(socket, "before"));
     tunnel.signal(Signal::INT);
     tunnel.wait_for("again to stop at once");
-    assert_echoes(&socket, "after");
-    drop(socket);
-    tunnel.end().expect(0);
+    sockets.iter().for_each(|socket| assert_echoes(socket, "after"));
+    drop(sockets);
+    // Each is told of, also the one that ends last.
+    let ended = tunnel.end().expect(0);
+    assert_eq!(closed(&ended), 3, "{ended:?}");
     // A second signal and a deadline don't wait for what stays open.
     for (drain, code, ends) in [("1h", 1, "stopped"), ("50ms", 0, "were reset")] {
         let tunnel = setup.tunnel(&["-L", &forward, "--drain", drain]);
@@ -139,7 +142,8 @@ fn what_is_open_is_drained_at_the_end() {
         if code == 1 {
             tunnel.signal(Signal::INT);
         }
-        tunnel.end().expect(code).expect_stderr(ends);
+        let ended = tunnel.end().expect(code).expect_stderr(ends);
+        assert_eq!(closed(&ended), usize::from(code == 0), "{ended:?}");
         drop(socket);
     }
     setup.gateway.server.process.signal(Signal::TERM);
