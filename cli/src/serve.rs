@@ -17,6 +17,10 @@ use crate::service::{self, Service};
 use crate::signals::Signals;
 use crate::stderr::note;
 
+/// How long the ends of tunnelled connections that are reset at the deadline may take to reach their clients, which would learn
+/// only that the connection to the server has ended.
+const PARTING: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     raise_limit();
     let executor = args.executor.executor;
@@ -107,7 +111,8 @@ async fn drain_on_signal(
     // Tunnelled connections and listeners are calls too, and a listener ends only when its tunnels drain.
     let draining = async {
         let drained = OptionFuture::from(tunnels.map(|tunnels| tunnels.drain(grace_period)));
-        join(binder.shutdown(grace_period), drained).await
+        let parting = if tunnels.is_some() { PARTING } else { Duration::ZERO };
+        join(binder.shutdown(grace_period.saturating_add(parting)), drained).await
     };
     match signals.unless(draining).await {
         Some((Drained::Completely, None | Some(Drained::Completely))) => Ok(()),

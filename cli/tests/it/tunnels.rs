@@ -18,13 +18,18 @@ struct Setup {
 
 impl Setup {
     fn new(runtime: &'static str) -> Self {
+        Self::spawn(runtime, Process::spawn)
+    }
+
+    /// One whose server starts like this.
+    fn spawn(runtime: &'static str, spawn: impl FnOnce(Command) -> Process) -> Self {
         let target = echo();
         let port = target.rsplit_once(':').unwrap().1;
         let rules = format!(
             "[[connect]]\nname = \"echo\"\nusers = [\"alice\"]\nnetworks = [\"127.0.0.0/8\"]\nports = [{port}]\n\
              [[listen]]\nname = \"back\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [0]\n"
         );
-        Self { gateway: Gateway::new(runtime, &rules), target }
+        Self { gateway: Gateway::spawn(runtime, &rules, spawn), target }
     }
 
     fn tunnel(&self, more: &[&str]) -> Process {
@@ -173,6 +178,7 @@ fn a_terminal_shows_a_table() {
     command.stdout(Stdio::piped());
     let mut terminal = OnTerminal::start(command);
     let (local, _) = split(&terminal.stdout_line());
+    let (forbidden, _) = split(&terminal.stdout_line());
     let name = format!("{local} → {}", setup.target);
     // What the columns say besides rates, which depend on when they are drawn.
     let has = |open: &str, all: &str, bytes: &str| {
@@ -196,6 +202,10 @@ fn a_terminal_shows_a_table() {
     terminal.wait_for(has("0", "1", "14 B"));
     let first = rows(&terminal.text());
     assert!(first.iter().any(|row| row[0].ends_with("127.0.0.1:1")), "{first:?}");
+    // A refusal has a reason, which the table does not tell.
+    TcpStream::connect(&forbidden).unwrap().read(&mut [0]).unwrap_err();
+    terminal.wait_for(|shown| shown.contains(&format!("refused #2 {forbidden}")));
+    terminal.wait_for(|shown| shown.contains("the rules forbid it"));
     terminal.signal(Signal::INT);
     let shown = terminal.end();
     assert!(shown.contains("waiting for the open connections to end"), "{shown:?}");
@@ -255,6 +265,34 @@ fn what_is_not_allowed_is_reset_and_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let forward = format!("{}:{}", taken.local_addr().unwrap(), setup.target);
     setup.tunnel(&["-L", &forward]).end().expect(1).expect_stderr("can't listen on");
+}
+
+#[test]
+fn the_reason_of_a_lost_connection_is_shown_once() {
+    let setup = Setup::new("tokio");
+    let tunnel = setup.tunnel(&["-R", &format!("0:{}", setup.target)]);
+    forwarding(&tunnel);
+    fs::write(setup.gateway.scratch.path("allowed"), "# nobody\n").unwrap();
+    tunnel.wait_for("no connection to the server: ");
+    // Each of the following attempts fails likewise.
+    tunnel.wait_for("no connection to the server: not authenticated");
+    tunnel.signal(Signal::INT);
+    let ended = tunnel.end().expect(0);
+    assert!(!ended.stderr.join("\n").contains("not connected"), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_is_drained_says_that_it_ended_the_connection() {
+    let setup = Setup::spawn("tokio", |mut command| {
+        command.args(["--drain", "50ms"]);
+        Process::spawn(command)
+    });
+    let tunnel = setup.tunnel(&["-L", &format!("0:{}", setup.target)]);
+    let socket = TcpStream::connect(forwarding(&tunnel).0).unwrap();
+    assert_echoes(&socket, "open");
+    setup.gateway.server.process.signal(Signal::TERM);
+    tunnel.wait_for(": shut down");
+    setup.gateway.server.process.end().expect(0);
 }
 
 #[test]
