@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::tcgetwinsize;
 
 /// Bytes that may wait. The line that exceeds them still fits; those after it are dropped.
 const CAPACITY: usize = 1024 * 1024;
@@ -29,6 +30,12 @@ pub(crate) fn note(text: &str) {
 /// Shows these rows below all lines, in place of the rows before. Without rows, there is no table any more.
 pub(crate) fn table(rows: Vec<String>) {
     STDERR.change(|waiting| waiting.rows = Some(rows));
+}
+
+/// The columns of the terminal, if it has a width.
+pub(crate) fn columns() -> usize {
+    let size = tcgetwinsize(io::stderr());
+    size.map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(usize::MAX)
 }
 
 /// Blocks until all has been written, or for [`STUCK`] nothing could be. Returns whether all has been written.
