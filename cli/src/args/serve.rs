@@ -65,7 +65,12 @@ Environment:
 /// With --tunnels, which needs --curve-key, a connection that no rule allows is denied. Users are those of --allow. When a right
 /// is withdrawn, the connections that used it are closed; if the file has a mistake, the old rules stay in force, with a warning.
 #[derive(Args, Debug)]
-#[command(after_long_help = METHODS, group = ArgGroup::new(SERVICES).required(true).multiple(true))]
+#[command(
+    // clap does not wrap the line.
+    override_usage = "callosum serve [OPTIONS] --bind <ENDPOINT>\n                      <--demo|--files <DIR>|--tunnels <RULES.toml>>",
+    after_long_help = METHODS,
+    group = ArgGroup::new(SERVICES).required(true).multiple(true)
+)]
 pub(crate) struct Serve {
     /// Where to listen: tcp://HOST:PORT or ipc:///PATH; port 0 or * for one that the system chooses. Repeatable
     #[arg(

@@ -111,13 +111,23 @@ impl Calling {
             Some(timeout) => call.timeout(timeout.saturating_sub(connected_after)),
             None => call,
         };
-        match argument {
-            Argument::Whole(body) => self.receive(call.send_raw(body)?, trace).await,
-            Argument::Stream(input) => {
-                let (writer, answer) = call.stream()?;
-                try_join(send(input, writer, &self.format), self.receive(answer, trace)).await.map(drop)
-            }
+        let result = match argument {
+            Argument::Whole(body) => match call.send_raw(body) {
+                Ok(answer) => self.receive(answer, trace).await,
+                Err(error) => Err(error.into()),
+            },
+            Argument::Stream(input) => match call.stream() {
+                Ok((writer, answer)) => {
+                    let sending = send(input, writer, &self.format);
+                    try_join(sending, self.receive(answer, trace)).await.map(drop)
+                }
+                Err(error) => Err(error.into()),
+            },
+        };
+        if result.is_err() {
+            trace.failed();
         }
+        result
     }
 
     /// Prints the result, or its parts as they come.

@@ -56,6 +56,11 @@ impl Trace {
         self.line(&format!("* the result is complete after {}", millis(self.elapsed())));
     }
 
+    /// There is no result, or not all of it.
+    pub(super) fn failed(self) {
+        self.line(&format!("* the call failed after {}", millis(self.elapsed())));
+    }
+
     fn entries(self, mark: char, metadata: &Metadata) {
         for (name, value) in metadata.iter() {
             let value = match std::str::from_utf8(value) {
