@@ -7,9 +7,10 @@ use callosum_runtime::{CallError, CodecError, Peer};
 use serde_json::value::to_raw_value;
 
 use crate::args::Describe;
-use crate::exit::{Failure, printable, tell};
+use crate::exit::{Failure, tell};
 use crate::link::with_peer;
 use crate::server::Server;
+use crate::stderr::printable;
 use crate::value::{ToLine, indented};
 
 pub(crate) fn run(args: &Describe) -> Result<(), Failure> {

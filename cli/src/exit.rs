@@ -13,6 +13,7 @@ use callosum_tunnel::{End, ForwardError, Reason, RulesFileError};
 
 use crate::config::ConfigError;
 use crate::files::FileError;
+use crate::stderr::{note, printable};
 
 /// Why a command did not succeed. The exit codes are those that `--help` lists.
 #[derive(Debug, thiserror::Error)]
@@ -197,11 +198,18 @@ fn lines(details: &[String]) -> String {
     details.iter().map(|detail| format!("\n  {detail}")).collect()
 }
 
-/// Advice about a tunnel that could not be opened, if there is any.
+/// Advice about a tunnel that could not be opened, if there is any. A server without tunnels refuses as `Failed`.
 pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
-        Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
         Reason::Failed => "; does the server run with --tunnels?",
+        _ => advice_of_rules(reason),
+    }
+}
+
+/// Likewise, of a server that is known to run with `--tunnels`.
+pub(crate) fn advice_of_rules(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
         _ => "",
     }
 }
@@ -211,25 +219,6 @@ fn forward_advice(error: &ForwardError) -> &'static str {
         ForwardError::Remote { reason, .. } => advice(reason),
         _ => "",
     }
-}
-
-/// The text with its control characters escaped, but for line breaks and tabs: an unauthenticated peer may have sent it, and
-/// terminals obey control characters.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => printable.push(character),
-            _ if character.is_control() => printable.extend(character.escape_default()),
-            _ => printable.push(character),
-        }
-    }
-    printable
-}
-
-/// Writes to stderr. Errors are ignored: there is no other place to report them.
-pub(crate) fn note(text: &str) {
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Writes a line to stdout, at once, as it is.
@@ -285,14 +274,4 @@ impl Lines {
 fn write_line(mut to: impl Write, line: &str) -> io::Result<()> {
     writeln!(to, "{line}")?;
     to.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_texts_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\n\tünï\u{9b}"), "a\\u{1b}[2Jb\\r\n\tünï\\u{9b}");
-    }
 }

@@ -10,6 +10,7 @@ mod call;
 mod config;
 mod demo;
 mod describe;
+mod descriptors;
 mod executor;
 mod exit;
 mod files;
@@ -21,6 +22,7 @@ mod serve;
 mod server;
 mod service;
 mod signals;
+mod stderr;
 mod target;
 mod tunnel;
 mod value;
@@ -34,7 +36,7 @@ use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(&cli.command);
     let result = match cli.command {
         Command::Keygen(args) => keygen::run(&args),
         Command::Tunnel(args) => tunnel::run(args),
@@ -48,9 +50,17 @@ fn main() -> ExitCode {
         Command::Man(args) => manual::pages(args.dir.as_deref()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            stderr::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
+            // Make room for the report.
+            let is_read = stderr::flush();
             failure.report();
+            if is_read {
+                stderr::flush();
+            }
             ExitCode::from(failure.code())
         }
     }
@@ -60,11 +70,18 @@ fn main() -> ExitCode {
 const WARNINGS: &str =
     "callosum_runtime::auth=warn,callosum_runtime::binder=warn,callosum_tunnel::rule_set=warn";
 
-/// Logs what `RUST_LOG` asks for; if it is not set, only warnings that concern who may come in.
-fn log_to_stderr() {
+/// Likewise for a server: a connection that the system does not let a tunnel accept. `callosum tunnel` shows it itself.
+const WARNINGS_OF_SERVERS: &str = ",callosum_tunnel::accepting=warn";
+
+/// Logs what `RUST_LOG` asks for; if it is not set, only warnings that concern who may come in, and who can't.
+fn log_to_stderr(command: &Command) {
+    let more = match command {
+        Command::Serve(_) => WARNINGS_OF_SERVERS,
+        _ => "",
+    };
     let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
         Some(_) => EnvFilter::from_default_env(),
-        None => EnvFilter::new(WARNINGS),
+        None => EnvFilter::new(format!("{WARNINGS}{more}")),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| stderr::Log).init();
 }

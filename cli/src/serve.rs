@@ -3,19 +3,26 @@
 use std::time::Duration;
 
 use callosum_runtime::auth::{AllowList, load_keys};
-use callosum_runtime::{Binder, Drained, Endpoint};
+use callosum_runtime::{Binder, Drained, Endpoint, Event, Events};
 use callosum_tunnel::{RuleSet, ServerSettings, TunnelServer};
-use futures_util::FutureExt;
 use futures_util::future::{OptionFuture, join};
+use futures_util::{FutureExt, StreamExt};
 
 use crate::args::Serve;
+use crate::descriptors::raise_limit;
 use crate::executor::beside;
-use crate::exit::{Failure, note, say};
+use crate::exit::{Failure, say};
 use crate::files::{self, Root};
 use crate::service::{self, Service};
 use crate::signals::Signals;
+use crate::stderr::note;
+
+/// How long the ends of tunnelled connections that are reset at the deadline may take to reach their clients, which would learn
+/// only that the connection to the server has ended.
+const PARTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
+    raise_limit();
     let executor = args.executor.executor;
     executor.block_on(serve(args))?
 }
@@ -69,8 +76,17 @@ async fn serve(args: Serve) -> Result<(), Failure> {
             }
         }
     };
-    let tunnelling = OptionFuture::from(tunnelling).map(drop);
-    join(driver, beside(tunnelling, serving)).await.1
+    let meanwhile = join(OptionFuture::from(tunnelling), show_accept_failures(binder.events())).map(drop);
+    join(driver, beside(meanwhile, serving)).await.1
+}
+
+/// Shows what the system did not let the server accept.
+async fn show_accept_failures(mut events: Events) {
+    while let Some(event) = events.next().await {
+        if let Event::AcceptFailed { endpoint, kind, .. } = event {
+            note(&format!("can't accept on {endpoint}: {kind}\n"));
+        }
+    }
 }
 
 async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> {
@@ -95,7 +111,8 @@ async fn drain_on_signal(
     // Tunnelled connections and listeners are calls too, and a listener ends only when its tunnels drain.
     let draining = async {
         let drained = OptionFuture::from(tunnels.map(|tunnels| tunnels.drain(grace_period)));
-        join(binder.shutdown(grace_period), drained).await
+        let parting = if tunnels.is_some() { PARTING } else { Duration::ZERO };
+        join(binder.shutdown(grace_period.saturating_add(parting)), drained).await
     };
     match signals.unless(draining).await {
         Some((Drained::Completely, None | Some(Drained::Completely))) => Ok(()),

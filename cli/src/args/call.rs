@@ -47,7 +47,7 @@ pub(crate) struct Call {
     /// Compress the argument with Snappy
     #[arg(long)]
     pub(crate) compress: bool,
-    /// Stream the argument from the JSON values in FILE, as they arrive; `-` is stdin
+    /// Stream the argument from the JSON values in FILE, as they arrive, each an item; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "argument", help_heading = INPUT_AND_OUTPUT)]
     pub(crate) input: Option<PathBuf>,
     /// Print the items of a streamed result as they arrive

@@ -39,17 +39,18 @@ Methods of --files:
   list {\"prefix\": p}        a stream of {\"name\": n, \"size\": bytes,
                             \"modified\": seconds since 1970}
 
-Methods that run long have limits of their own, so that none stops the
-others; past them, calls are refused as Busy: delay half of
---max-concurrency, and long_delay a quarter; count 100; put and get
-128 each, and 64 for one connection; list 32.
+Methods that run long take no slots and have limits of their own, so
+that none stops the others; past them, calls are refused as Busy:
+delay half of --max-concurrency, and long_delay a quarter; count 100;
+put and get 128 each, and 64 for one connection; list 32.
 
 Environment:
   CALLOSUM_SERVE_BIND, CALLOSUM_SERVE_CURVE_KEY, CALLOSUM_SERVE_ALLOW
             what --bind, --curve-key and --allow say, unless given
   RUST_LOG  what to log to stderr, such as `info` or `off`; default:
-            warnings of plaintext that others can reach, and of
-            allowed keys that can't be read";
+            warnings of plaintext that others can reach, of allowed
+            keys that can't be read, of mistakes in the rules, and of
+            connections that can't be accepted";
 
 /// Serve files, tunnels or a demonstration, until SIGTERM or SIGINT
 ///
@@ -64,7 +65,12 @@ Environment:
 /// With --tunnels, which needs --curve-key, a connection that no rule allows is denied. Users are those of --allow. When a right
 /// is withdrawn, the connections that used it are closed; if the file has a mistake, the old rules stay in force, with a warning.
 #[derive(Args, Debug)]
-#[command(after_long_help = METHODS, group = ArgGroup::new(SERVICES).required(true).multiple(true))]
+#[command(
+    // clap does not wrap the line.
+    override_usage = "callosum serve [OPTIONS] --bind <ENDPOINT>\n                      <--demo|--files <DIR>|--tunnels <RULES.toml>>",
+    after_long_help = METHODS,
+    group = ArgGroup::new(SERVICES).required(true).multiple(true)
+)]
 pub(crate) struct Serve {
     /// Where to listen: tcp://HOST:PORT or ipc:///PATH; port 0 or * for one that the system chooses. Repeatable
     #[arg(

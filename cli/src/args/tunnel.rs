@@ -55,6 +55,7 @@ pub(crate) struct Tunnel {
         short = 'W',
         long,
         value_name = "HOST:PORT",
+        value_parser = target,
         group = FORWARDS,
         conflicts_with_all = ["local", "remote", "dynamic"],
         help_heading = WHAT_TO_FORWARD
@@ -78,4 +79,12 @@ pub(crate) struct Tunnel {
     pub(crate) curve: CurveArgs,
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
+}
+
+/// The target of -W: as those of the other forwards, a path needs no `unix:`.
+fn target(text: &str) -> Result<callosum_tunnel::Target, callosum_tunnel::ParseTargetError> {
+    match text.starts_with('/') {
+        true => format!("unix:{text}").parse(),
+        false => text.parse(),
+    }
 }

@@ -67,6 +67,8 @@ impl Format {
     /// An item of a streamed argument.
     pub(super) fn item(&self, json: &RawValue) -> Result<Bytes, Failure> {
         match self {
+            // A method without streams reads all items as one value, and must not take 1 and 2 for 12.
+            Self::Codec(Codec::Json) => Ok([&self.argument(json)?[..], b"\n"].concat().into()),
             // Thrift has no streams; the command line says so before.
             Self::Codec(_) | Self::Thrift(_) => self.argument(json),
             Self::Protobuf(protobuf) => protobuf.item(json),

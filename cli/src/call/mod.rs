@@ -111,19 +111,29 @@ impl Calling {
             Some(timeout) => call.timeout(timeout.saturating_sub(connected_after)),
             None => call,
         };
-        match argument {
-            Argument::Whole(body) => self.receive(call.send_raw(body)?, trace).await,
-            Argument::Stream(input) => {
-                let (writer, answer) = call.stream()?;
-                try_join(send(input, writer, &self.format), self.receive(answer, trace)).await.map(drop)
-            }
+        let result = match argument {
+            Argument::Whole(body) => match call.send_raw(body) {
+                Ok(answer) => self.receive(answer, trace).await,
+                Err(error) => Err(error.into()),
+            },
+            Argument::Stream(input) => match call.stream() {
+                Ok((writer, answer)) => {
+                    let sending = send(input, writer, &self.format);
+                    try_join(sending, self.receive(answer, trace)).await.map(drop)
+                }
+                Err(error) => Err(error.into()),
+            },
+        };
+        if result.is_err() {
+            trace.failed();
         }
+        result
     }
 
     /// Prints the result, or its parts as they come.
     async fn receive(&self, answer: Answer, trace: Trace) -> Result<(), Failure> {
         let Streamed { metadata, mut body, .. } = answer.await?;
-        trace.began(&metadata);
+        trace.began(&metadata).await;
         if self.args.raw {
             while let Some(bytes) = body.next().await.transpose()? {
                 tell_bytes(bytes).await?;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use blocking::unblock;
 use callosum_runtime::proto::Dialect;
 use callosum_runtime::{Metadata, Peer};
 
-use crate::exit::{note, printable};
 use crate::server::Server;
+use crate::stderr::{flush, note, printable};
 use crate::value::hex;
 
 #[derive(Clone, Copy)]
@@ -41,14 +42,23 @@ impl Trace {
     }
 
     /// The result begins.
-    pub(super) fn began(self, metadata: &Metadata) {
+    pub(super) async fn began(self, metadata: &Metadata) {
         self.line(&format!("* the result begins after {}", millis(self.elapsed())));
         self.entries('<', metadata);
+        if self.verbose {
+            // The result follows on stdout, which may be the same terminal.
+            unblock(flush).await;
+        }
     }
 
     /// The result was received and printed.
     pub(super) fn ended(self) {
         self.line(&format!("* the result is complete after {}", millis(self.elapsed())));
+    }
+
+    /// There is no result, or not all of it.
+    pub(super) fn failed(self) {
+        self.line(&format!("* the call failed after {}", millis(self.elapsed())));
     }
 
     fn entries(self, mark: char, metadata: &Metadata) {

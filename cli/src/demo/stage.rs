@@ -4,7 +4,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::unexpected::Unexpected;
 use crate::executor::Executor;
-use crate::exit::{Failure, printable, show};
+use crate::exit::{Failure, show};
+use crate::stderr::printable;
 
 const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();

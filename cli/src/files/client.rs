@@ -22,9 +22,10 @@ use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
 use super::{CHECKSUM, FileError, field, metadata};
 use crate::args::{self, Get, List, Put};
-use crate::exit::{Failure, note, printable, say, tell};
+use crate::exit::{Failure, say, tell};
 use crate::link::with_peer;
 use crate::server::Server;
+use crate::stderr::{note, printable};
 
 /// Behind calls, whose urgency is 3.
 const URGENCY: Urgency = Urgency::new(5).expect("5 is at most 7");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::exit::{note, printable};
+use crate::stderr::{flush, note, printable};
 
 const WITH_SIZE: &str = "{msg} {bar:30} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta}";
 const WITHOUT_SIZE: &str = "{msg} {spinner} {bytes} {binary_bytes_per_sec}";
@@ -81,7 +81,11 @@ impl Progress {
 
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            self.bar.suspend(|| note(text));
+            // The bar is back only once the text is above it.
+            self.bar.suspend(|| {
+                note(text);
+                flush();
+            });
         }
     }
 }

@@ -19,8 +19,8 @@ use super::progress::Progress;
 use super::transfer::{Source, receive};
 use super::{FileError, Root, field, metadata};
 use crate::executor::Executor;
-use crate::exit::{note, printable};
 use crate::service::{Long, Service};
+use crate::stderr::{note, printable};
 
 /// How long to wait for another writer of the same partial file. One whose client is gone is noticed before: the keepalive
 /// takes 90 s at the most.
@@ -72,7 +72,7 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
     });
     // It may take long, and serving does not depend on it.
     sweeping.detach();
-    let transfers = Long::WithoutSlots(TRANSFERS);
+    let transfers = Long(TRANSFERS);
     let (here, permits) = (root.clone(), Permits::new(TRANSFERS_OF_ONE));
     let builder = service.add_stream(builder, "get", transfers, move |_, responder, context| {
         let (root, permit) = (here.clone(), permits.take(context.peer().id()));
@@ -90,7 +90,7 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
         }
     });
     let (places, taken) = async_channel::bounded(LISTS);
-    service.add_stream(builder, "list", Long::WithoutSlots(LISTS_IN_ALL), move |body, responder, context| {
+    service.add_stream(builder, "list", Long(LISTS_IN_ALL), move |body, responder, context| {
         let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
         async move {
             // The clients of running listings may not read them, so waiting needs a timeout.

@@ -12,11 +12,11 @@ use serde_json::{Number, Value, json};
 
 use super::{Long, Service};
 use crate::executor::Executor;
-use crate::exit::note;
+use crate::stderr::note;
 use crate::value::hex;
 
 /// Streams of `count` at a time: each may have 256 KiB waiting for a caller that does not read.
-const COUNTS: Long = Long::WithoutSlots(100);
+const COUNTS: Long = Long(100);
 
 /// How long `long_delay` waits.
 const LONG_DELAY: Duration = Duration::from_secs(5);
@@ -56,8 +56,7 @@ struct Count {
 
 /// Adds the methods to an endpoint that speaks `codec` and has so many slots.
 ///
-/// `delay` and `long_delay` keep theirs, as what they show is how calls wait for each other; together they leave a quarter to
-/// what answers at once.
+/// `delay` and `long_delay` may be as many as a part of the slots, so that also a caller sees `Busy` who makes few calls.
 pub(crate) fn add_methods(
     builder: Builder,
     service: &Service,

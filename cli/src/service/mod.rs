@@ -2,8 +2,8 @@
 //! that runs long stops the others.
 //!
 //! Handlers share the slots of `--max-concurrency`. A method that waits for its caller, for time or for a disk could take
-//! all of them, so each such method is [`Long`]: it may only have a part of the slots, or gives its slot back when it
-//! starts, and either way there is a limit to how many of its handlers run. Past it, its calls are refused as `Busy`.
+//! all of them, so each such method is [`Long`]: it gives its slot back when it starts, and there is a limit to how many of
+//! its handlers run. Past it, its calls are refused as `Busy`.
 
 mod demo;
 
@@ -17,35 +17,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::executor::Executor;
-use crate::exit::note;
+use crate::stderr::note;
 
 pub(crate) use demo::add_methods as add_demo;
 
-/// The limit of a method that runs long.
+/// The limit of a method that runs long: so many of its handlers run at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Long {
-    /// Its handlers keep their slots; so many run at a time.
-    InSlots(usize),
-    /// Its handlers give their slots back; so many run at a time.
-    WithoutSlots(usize),
-}
+pub(crate) struct Long(pub(crate) usize);
 
 impl Long {
-    /// One of `parts` equal parts of the slots, and at least one slot.
+    /// One of `parts` equal parts of the number of slots, and at least one.
     pub(crate) fn part_of(slots: NonZeroUsize, parts: usize) -> Self {
-        Self::InSlots((slots.get() / parts).max(1))
+        Self((slots.get() / parts).max(1))
     }
 
     fn limit(self, builder: Builder, method: &str) -> Builder {
-        let (Self::InSlots(handlers) | Self::WithoutSlots(handlers)) = self;
-        builder.method_limits(method, MethodLimits::default().max_concurrency(handlers))
-    }
-
-    fn start(self, context: &Context) {
-        match self {
-            Self::InSlots(_) => {}
-            Self::WithoutSlots(_) => context.release_slot(),
-        }
+        builder.method_limits(method, MethodLimits::default().max_concurrency(self.0))
     }
 }
 
@@ -95,8 +82,8 @@ impl Service {
         F: Fn(A, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = HandlerResult<R>> + Send + 'static,
     {
-        self.add(long.limit(builder, method), method, move |args, context| {
-            long.start(&context);
+        self.add(long.limit(builder, method), method, move |args, context: Context| {
+            context.release_slot();
             handler(args, context)
         })
     }
@@ -117,7 +104,7 @@ impl Service {
         let service = self.clone();
         long.limit(builder, method).handle_stream(method, move |body, responder, context: Context| {
             service.show(method, &context);
-            long.start(&context);
+            context.release_slot();
             handler(body, responder, context)
         })
     }
@@ -137,6 +124,6 @@ mod tests {
     #[test]
     fn a_part_of_the_slots_is_at_least_one() {
         let part = |slots, parts| Long::part_of(NonZeroUsize::new(slots).unwrap(), parts);
-        assert_eq!([part(100, 4), part(3, 4), part(1, 2)], [25, 1, 1].map(Long::InSlots));
+        assert_eq!([part(100, 4), part(3, 4), part(1, 2)], [25, 1, 1].map(Long));
     }
 }

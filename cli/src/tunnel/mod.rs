@@ -6,14 +6,16 @@ mod view;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::time::Duration;
 
 use blocking::Unblock;
-use callosum_runtime::{Drained, Reconnect};
+use callosum_runtime::{Connector, Drained, Reconnect};
 use callosum_tunnel::{End, Forward, ForwardError, TunnelSettings};
-use futures_util::future::join;
+use futures_util::future::{Either, join, select};
 
 use crate::args::Tunnel;
+use crate::descriptors::raise_limit;
 use crate::executor::beside;
 use crate::exit::{Failure, tell};
 use crate::server::Server;
@@ -24,20 +26,22 @@ use view::View;
 const PARTING: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: Tunnel) -> Result<(), Failure> {
+    raise_limit();
     let server = Server::of(&args.server, &args.curve)?;
     let executor = args.executor.executor;
     match args.stdio.clone() {
         Some(target) => {
-            let relay = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
+            let relay = async |_: &Connector, tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
                 relay(tunnel, target, signals).await
             };
             // The relayed connection ends with this one, so a reconnect would not help.
             executor.block_on(with_tunnel(&args, &server, Reconnect::Never, relay))?
         }
         None => {
-            let forward = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
-                forward(&args, tunnel, signals).await
-            };
+            let forward =
+                async |connector: &Connector, tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
+                    forward(&args, connector, tunnel, signals).await
+                };
             executor.block_on(with_tunnel(&args, &server, Reconnect::default(), forward))?
         }
     }
@@ -48,7 +52,7 @@ async fn with_tunnel(
     args: &Tunnel,
     server: &Server,
     reconnect: Reconnect,
-    work: impl AsyncFnOnce(&callosum_tunnel::Tunnel, &mut Signals) -> Result<(), Failure>,
+    work: impl AsyncFnOnce(&Connector, &callosum_tunnel::Tunnel, &mut Signals) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (executor, endpoint) = (args.executor.executor, &server.endpoint);
     let mut signals = Signals::listen()?;
@@ -59,7 +63,7 @@ async fn with_tunnel(
     let working = async {
         let ready = executor.within(args.timeout, connector.peer().ready());
         let result = match signals.unless(ready).await {
-            Some(Some(Ok(()))) => work(&tunnel, &mut signals).await,
+            Some(Some(Ok(()))) => work(&connector, &tunnel, &mut signals).await,
             Some(Some(Err(cause))) => Err(Failure::no_link(endpoint, cause)),
             Some(None) => Err(Failure::no_answer(endpoint)),
             None => Err(Failure::Cancelled),
@@ -91,31 +95,45 @@ async fn relay(
 /// Sets the forwards up, and shows their state until a signal arrives; then drains them.
 async fn forward(
     args: &Tunnel,
+    connector: &Connector,
     tunnel: &callosum_tunnel::Tunnel,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     // One forward may be used while another is set up.
-    let events = tunnel.events();
+    let (events, links) = (tunnel.events(), connector.events());
     let forwards = signals.unless(set_up(args, tunnel)).await.transpose()?;
     let is_over = forwards.is_none();
     let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
-    let view = View::new(args.quiet.quiet, names.clone());
-    beside(view.follow(tunnel, events, names, args.executor.executor), async {
+    let view = View::new(args.quiet.quiet);
+    let has_tunnels = !is_over && !args.remote.is_empty();
+    let showing = view.follow(tunnel, events, links, names, has_tunnels, args.executor.executor);
+    let showing = pin!(showing);
+    let draining = pin!(async {
         // Forwards that were set up by then may be in use.
         if !is_over {
             signals.next().await;
         }
         view.note("waiting for the open connections to end; signal again to stop at once");
-        match signals.unless(tunnel.drain(args.drain)).await {
-            Some(Drained::Completely) => Ok(()),
-            Some(Drained::DeadlinePassed) => {
-                view.note("some connections took longer, and were reset");
-                Ok(())
+        signals.unless(tunnel.drain(args.drain)).await
+    });
+    let drained = match select(draining, showing).await {
+        Either::Left((drained, showing)) => {
+            // What has ended last is shown too.
+            if drained.is_some() {
+                showing.await;
             }
-            None => Err(Failure::CutShort),
+            drained
         }
-    })
-    .await
+        Either::Right(((), draining)) => draining.await,
+    };
+    match drained {
+        Some(Drained::Completely) => Ok(()),
+        Some(Drained::DeadlinePassed) => {
+            view.note("some connections took longer, and were reset");
+            Ok(())
+        }
+        None => Err(Failure::CutShort),
+    }
 }
 
 async fn set_up(args: &Tunnel, tunnel: &callosum_tunnel::Tunnel) -> Result<Vec<Forward>, Failure> {

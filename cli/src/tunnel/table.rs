@@ -1,25 +1,18 @@
 //! A live table of forwards: connections, rates and totals.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callosum_tunnel::Totals;
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanBytes;
 
-use crate::exit::printable;
+use crate::stderr;
 
 /// The table on stderr. Gone when dropped.
 pub(super) struct Table {
-    screen: MultiProgress,
-    state: Mutex<State>,
-}
-
-struct State {
     /// The forwards that were asked for, in that order; then others that have been counted, such as those that have got another port.
     forwards: Vec<Arc<str>>,
-    /// The header, and a line for each forward.
-    lines: Vec<ProgressBar>,
     last: Option<Sample>,
 }
 
@@ -47,66 +40,46 @@ impl From<&Totals> for Counts {
 
 impl Table {
     pub(super) fn new(forwards: Vec<Arc<str>>) -> Self {
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { screen, state: Mutex::new(State { forwards, lines: Vec::new(), last: None }) }
+        Self { forwards, last: None }
     }
 
     /// Shows these totals, and how they have changed since it was last called.
-    pub(super) fn draw(&self, totals: &[Totals]) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn draw(&mut self, totals: &[Totals]) {
         let counts: BTreeMap<_, _> =
             totals.iter().map(|totals| (totals.forward.clone(), Counts::from(totals))).collect();
         for forward in counts.keys() {
-            if !state.forwards.contains(forward) {
-                state.forwards.push(forward.clone());
+            if !self.forwards.contains(forward) {
+                self.forwards.push(forward.clone());
             }
         }
         let at = Instant::now();
-        let before = state.last.as_ref().map(|last| (&last.counts, at - last.at));
-        let rows = rows(&state.forwards, &counts, before);
-        while state.lines.len() < rows.len() {
-            let line = self.screen.add(ProgressBar::no_length());
-            if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
-                line.set_style(style);
-            }
-            state.lines.push(line);
-        }
-        for (line, row) in state.lines.iter().zip(rows) {
-            line.set_message(printable(&row));
-            line.tick();
-        }
-        state.last = Some(Sample { at, counts });
-    }
-
-    /// Does something that writes to stderr, above the table.
-    pub(super) fn aside(&self, work: impl FnOnce()) {
-        self.screen.suspend(work);
+        let before = self.last.as_ref().map(|last| (&last.counts, at - last.at));
+        stderr::table(rows(&self.forwards, &counts, before, stderr::columns()));
+        self.last = Some(Sample { at, counts });
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // If it can't be cleared, the table stays on the screen.
-        let _ = self.screen.clear();
+        stderr::table(Vec::new());
     }
 }
 
-/// The header and a row for each forward: first what is of interest at the moment, as a narrow terminal shows no more.
+/// What each column has at least, so that it does not change its width with each picture.
+const WIDTHS: [usize; 7] = [4, 5, 8, 8, 8, 8, 7];
+
+const HEADER: [&str; 7] = ["OPEN", "TOTAL", "THERE/S", "BACK/S", "THERE", "BACK", "REFUSED"];
+
+const NAME: &str = "FORWARD";
+
+/// The header and a row for each forward. If they have more than so many columns, the names of the forwards are shortened.
 fn rows(
     forwards: &[Arc<str>],
     counts: &BTreeMap<Arc<str>, Counts>,
     before: Option<(&BTreeMap<Arc<str>, Counts>, Duration)>,
+    columns: usize,
 ) -> Vec<String> {
-    let width = forwards.iter().map(|forward| forward.chars().count()).max().unwrap_or(0).max(7);
-    let row = |forward: &str, cells: [&str; 7]| {
-        let [open, all, there_rate, back_rate, there, back, refused] = cells;
-        format!(
-            "{forward:width$}  {open:>4}  {all:>6}  {there_rate:>10}  {back_rate:>10}  {there:>10}  {back:>10}  \
-             {refused:>7}"
-        )
-    };
-    let header = row("FORWARD", ["OPEN", "TOTAL", "THERE/S", "BACK/S", "THERE", "BACK", "REFUSED"]);
-    let lines = forwards.iter().map(|forward| {
+    let cells = forwards.iter().map(|forward| {
         let of = |counts: &BTreeMap<_, Counts>| counts.get(forward).copied().unwrap_or_default();
         let now = of(counts);
         let rates = before.map(|(before, elapsed)| {
@@ -116,9 +89,34 @@ fn rows(
         let [there_rate, back_rate] = rates.unwrap_or_default();
         let [open, all, refused] = [now.open, now.all, now.refused].map(|count| count.to_string());
         let [there, back] = [now.there, now.back].map(|bytes| HumanBytes(bytes).to_string());
-        row(forward, [&open, &all, &there_rate, &back_rate, &there, &back, &refused])
+        [open, all, there_rate, back_rate, there, back, refused]
     });
-    std::iter::once(header).chain(lines).collect()
+    let cells: Vec<_> = std::iter::once(HEADER.map(String::from)).chain(cells).collect();
+    let names = || std::iter::once(NAME).chain(forwards.iter().map(|forward| &**forward));
+    let width_of = |n: usize| cells.iter().map(|cells| cells[n].len()).max().unwrap_or(0).max(WIDTHS[n]);
+    let widths: Vec<_> = (0..WIDTHS.len()).map(width_of).collect();
+    let numbers: usize = widths.iter().map(|width| 2 + width).sum();
+    let longest = names().map(|name| name.chars().count()).max().unwrap_or(0);
+    let name_width = longest.min(columns.saturating_sub(numbers)).max(NAME.len());
+    let row = |(name, cells): (&str, &[String; 7])| {
+        let mut row = format!("{:name_width$}", shortened(name, name_width));
+        for (cell, width) in cells.iter().zip(&widths) {
+            row.push_str(&format!("  {cell:>width$}"));
+        }
+        row
+    };
+    names().zip(&cells).map(row).collect()
+}
+
+/// The text with so many characters at most: the middle is left out, as both ends of a forward end with a port.
+fn shortened(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let tail = width / 2;
+    let head = width.saturating_sub(tail + 1);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
 /// Bytes in a second.
@@ -142,12 +140,25 @@ mod tests {
         };
         let (before, now) = (counts(1024, 0), counts(5 * 1024, 10));
         let forwards = [name.clone(), "unused".into()];
-        let rows = rows(&forwards, &now, Some((&before, Duration::from_secs(2))));
+        let rows = rows(&forwards, &now, Some((&before, Duration::from_secs(2))), 120);
         let cells: Vec<Vec<&str>> = rows.iter().map(|row| row.split("  ").map(str::trim).collect()).collect();
         let filled = |n: usize| cells[n].iter().filter(|cell| !cell.is_empty()).copied().collect::<Vec<_>>();
         assert_eq!(filled(0), ["FORWARD", "OPEN", "TOTAL", "THERE/S", "BACK/S", "THERE", "BACK", "REFUSED"]);
         assert_eq!(filled(1), [&*name, "1", "3", "2.00 KiB", "5 B", "5.00 KiB", "10 B", "2"]);
         assert_eq!(filled(2), ["unused", "0", "0", "0 B", "0 B", "0 B", "0 B", "0"]);
         assert!(rows.iter().all(|row| row.chars().count() == rows[0].chars().count()), "{rows:?}");
+    }
+
+    #[test]
+    fn names_are_shortened_in_the_middle_so_that_all_numbers_show() {
+        let name: Arc<str> = "127.0.0.1:40001 → db.internal.example:5432".into();
+        let counts = Counts { open: 10_000, all: 123_456, refused: 7, there: 5 << 30, back: 1023 << 20 };
+        let counts = BTreeMap::from([(name.clone(), counts)]);
+        let rows = rows(&[name], &counts, Some((&BTreeMap::new(), Duration::from_secs(1))), 80);
+        assert!(rows.iter().all(|row| row.chars().count() <= 80), "{rows:?}");
+        assert!(rows[0].ends_with("THERE         BACK  REFUSED"), "{rows:?}");
+        assert!(rows[1].ends_with("5.00 GiB  1023.00 MiB        7"), "{rows:?}");
+        assert!(rows[1].starts_with("127") && rows[1].contains('…') && rows[1].contains("32 "), "{rows:?}");
+        assert_eq!(["abcdefg", "abcdef"].map(|text| shortened(text, 6)), ["ab…efg", "abcdef"]);
     }
 }

@@ -1,60 +1,88 @@
 //! The display of a tunnel on stderr: a table on a terminal, lines elsewhere.
 
-use std::future::pending;
 use std::io::{IsTerminal, stderr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_tunnel::{ConnectionInfo, Summary, Tunnel, TunnelEvent, TunnelEvents};
-use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use callosum_runtime::{Event, Events};
+use callosum_tunnel::{ConnectionInfo, Reason, Summary, Tunnel, TunnelEvent, TunnelEvents};
+use futures_util::future::join;
+use futures_util::{FutureExt, StreamExt};
 use indicatif::HumanBytes;
 
 use super::table::Table;
-use crate::executor::Executor;
-use crate::exit::{advice, note, printable};
+use crate::executor::{Executor, beside};
+use crate::exit::{advice, advice_of_rules};
+use crate::stderr::{note, printable};
 
 /// How often the table is drawn, and what its rates are of.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Reasons that are shown while there is no connection: attempts may fail for several in turn.
+const MAX_CAUSES: usize = 8;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
     Quiet,
     Lines,
-    Table(Table),
+    Table,
 }
 
 impl View {
-    pub(super) fn new(quiet: bool, forwards: Vec<Arc<str>>) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         match (quiet, stderr().is_terminal()) {
             (true, _) => Self::Quiet,
-            (false, true) => Self::Table(Table::new(forwards)),
+            (false, true) => Self::Table,
             (false, false) => Self::Lines,
         }
     }
 
-    /// Shows what happens, but that the forwards in `announced` accept. Never ends before the tunnel does.
+    /// Shows what happens, but that the forwards in `announced` accept. Ends when the tunnel does.
+    ///
+    /// `has_tunnels`: whether it is known that the server runs with `--tunnels`.
     pub(super) async fn follow(
-        &self,
+        self,
         tunnel: &Tunnel,
         events: TunnelEvents,
+        links: Events,
         announced: Vec<Arc<str>>,
+        has_tunnels: bool,
         executor: Executor,
     ) {
-        let events = self.events(events, announced);
+        let table = (self == Self::Table).then(|| Table::new(announced.clone()));
         let drawing = async {
-            let Self::Table(table) = self else { return pending().await };
+            let Some(mut table) = table else { return };
             loop {
                 table.draw(&tunnel.totals());
                 executor.sleep(INTERVAL).await;
             }
         };
-        match select(pin!(events), pin!(drawing)).await {
-            Either::Left(((), _)) | Either::Right(((), _)) => {}
+        let meanwhile = join(drawing, self.links(links)).map(drop);
+        beside(meanwhile, self.events(events, announced, has_tunnels)).await;
+    }
+
+    /// Shows why there is no connection to the server, each reason once, and that there is one again.
+    async fn links(self, mut events: Events) {
+        let mut shown = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Disconnected { cause, .. } | Event::Reconnecting { cause, .. } => {
+                    let cause = cause.to_string();
+                    if !shown.contains(&cause) && shown.len() < MAX_CAUSES {
+                        self.note(&format!("no connection to the server: {cause}"));
+                        shown.push(cause);
+                    }
+                }
+                Event::Connected(_) if !shown.is_empty() => {
+                    self.note("connected to the server again");
+                    shown.clear();
+                }
+                _ => {}
+            }
         }
     }
 
-    async fn events(&self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
+    async fn events(self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>, mut has_tunnels: bool) {
         while let Some(event) = events.next().await {
             let line = match (self, &event) {
                 (_, TunnelEvent::Listening { forward, .. }) => {
@@ -66,16 +94,23 @@ impl View {
                         None => Some(format!("forwarding {forward} again")),
                     }
                 }
+                // Said of the connection to the server, with its cause.
+                (_, TunnelEvent::ListenFailed { reason: Reason::NotConnected, .. }) => None,
                 (_, TunnelEvent::ListenFailed { forward, reason, .. }) => {
                     Some(format!("{forward}: the other side does not listen any more: {reason}"))
                 }
                 (_, TunnelEvent::AcceptFailed { forward, kind }) => {
                     Some(format!("{forward}: can't accept: {kind}"))
                 }
-                // The table counts these.
+                (_, TunnelEvent::Refused { connection, reason }) => {
+                    let advice = if has_tunnels { advice_of_rules(reason) } else { advice(reason) };
+                    Some(format!("refused {}: {reason}{advice}", name(connection)))
+                }
                 (Self::Lines, event) => line(event),
+                // The table counts these.
                 _ => None,
             };
+            has_tunnels |= matches!(event, TunnelEvent::Opened(_));
             if let Some(line) = line {
                 self.note(&line);
             }
@@ -83,24 +118,18 @@ impl View {
     }
 
     /// Prints a note, unless `--quiet` is given.
-    pub(super) fn note(&self, text: &str) {
+    pub(super) fn note(self, text: &str) {
         // Targets may be what clients of the forwards have written.
-        let text = format!("{}\n", printable(text));
-        match self {
-            Self::Quiet => {}
-            Self::Lines => note(&text),
-            Self::Table(table) => table.aside(|| note(&text)),
+        if self != Self::Quiet {
+            note(&format!("{}\n", printable(text)));
         }
     }
 }
 
-/// The outcome of a connection.
+/// The beginning and the end of a connection.
 fn line(event: &TunnelEvent) -> Option<String> {
     match event {
         TunnelEvent::Opened(connection) => Some(format!("opened {}", name(connection))),
-        TunnelEvent::Refused { connection, reason } => {
-            Some(format!("refused {}: {reason}{}", name(connection), advice(reason)))
-        }
         TunnelEvent::Closed(Summary { connection, to_target, from_target, duration, end, .. }) => {
             let (there, back) = (HumanBytes(*to_target), HumanBytes(*from_target));
             let took = humantime::format_duration(Duration::from_millis(duration.as_millis() as u64));

@@ -196,3 +196,26 @@ fn a_call_whose_input_says_nothing_can_be_interrupted() {
         drop(input);
     });
 }
+
+#[test]
+fn items_are_not_one_value_to_a_method_without_streams() {
+    let server = callosum_tokio::builder()
+        .handle("same", |value: serde_json::Value, _| async { Ok::<_, HandlerError>(value) });
+    with_server(server, |endpoint| {
+        let same = [endpoint, "same", "--input", "-"];
+        assert_eq!(call_with(&same, b"12").expect(0).stdout, ["12"]);
+        let ended = call_with(&same, b"1 2");
+        assert!(ended.code != Some(0) && ended.stdout.is_empty(), "{ended:?}");
+        assert!(ended.stderr.join("\n").contains("trailing characters"), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_call_that_fails_has_its_timing_too() {
+    let server = callosum_tokio::builder().handle_stream("refuse", refuse);
+    with_server(server, |endpoint| {
+        let ended = call(&[endpoint, "refuse", "-v"]).expect(3);
+        assert!(ended.stderr[1].starts_with("* the call failed after "), "{ended:?}");
+        assert!(ended.stderr[2].contains("no more"), "{ended:?}");
+    });
+}

@@ -30,6 +30,11 @@ fn help_is_wrapped_and_grouped() {
         for line in help(command) {
             assert!(line.chars().count() <= 100, "{command:?}: {line}");
         }
+        // How to use it fits on every terminal.
+        let usage = help(command).into_iter().skip_while(|line| !line.starts_with("Usage:"));
+        for line in usage.take_while(|line| !line.is_empty()) {
+            assert!(line.chars().count() <= 80, "{command:?}: {line}");
+        }
     }
     let groups: [(&[&str], &[&str]); 3] = [
         (&["call"], &["Options:", "Input and output:", "Security:", "Codec and runtime:", "Exit codes:"]),

@@ -1,15 +1,19 @@
 //! Calls that run long, and leave the rest of the server to others.
 
 use std::future::IntoFuture;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
-use crate::common::Server;
+use crate::common::gateway::Gateway;
 use crate::common::scratch::{Scratch, assert_same};
 use crate::common::transfer::MIB;
+use crate::common::{Process, RUNTIMES, Server, command, limited, wait_until};
 use bytes::Bytes;
 use callosum_runtime::stream::Streamed;
 use callosum_runtime::{CallError, Metadata, Peer, Refusal};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Does `work` with a number of connections to a server.
@@ -34,7 +38,6 @@ fn assert_serves_files(server: &Server, scratch: &Scratch) {
     assert!(server.file("ls", &["x"]).expect(0).stdout[0].ends_with("  x"));
 }
 
-/// Two connections could take all slots.
 #[test]
 fn delays_do_not_stop_the_file_server() {
     let scratch = Scratch::new();
@@ -43,7 +46,7 @@ fn delays_do_not_stop_the_file_server() {
         let delay = |peer: &Peer| peer.invoke::<_, Value>("delay", &json!({ "seconds": 1e9 })).into_future();
         let mut delays: FuturesUnordered<_> =
             peers.iter().flat_map(|peer| (0..100).map(move |_| delay(peer))).collect();
-        // Half of the slots is theirs.
+        // As many as half of the slots may run.
         for _ in 0..150 {
             let error = delays.next().await.unwrap().unwrap_err();
             assert_eq!(error.refusal(), Some(Refusal::Busy), "{error}");
@@ -58,6 +61,22 @@ fn delays_do_not_stop_the_file_server() {
         tokio::task::block_in_place(|| assert_serves_files(&server, &scratch));
         drop((counts, delays));
     });
+}
+
+/// One slot is all there is.
+#[test]
+fn a_delay_takes_no_slot() {
+    for runtime in RUNTIMES {
+        let scratch = Scratch::new();
+        let files = scratch.text("root");
+        let server = Server::demo(runtime, "json", &["--files", &files, "--max-concurrency", "1"]);
+        server.show_calls();
+        let delay = server.start_call(&["delay", r#"{"seconds": 1e9}"#]);
+        server.process.wait_for("delay called");
+        server.call(&["whoami"]).expect(0);
+        assert_serves_files(&server, &scratch);
+        drop(delay);
+    }
 }
 
 #[test]
@@ -91,4 +110,59 @@ fn transfers_that_nobody_reads_leave_room() {
             assert_serves_files(&server, &scratch);
         });
     });
+}
+
+#[test]
+fn as_many_files_are_opened_as_the_system_allows() {
+    let few = |command: Command| Process::spawn(limited("-S -n 64", &command));
+    let gateway = Gateway::spawn("tokio", "", few);
+    let tunnel = few(command(&gateway.tunnel(&["-D", "0"])));
+    tunnel.line();
+    for process in [&gateway.server.process, &tunnel] {
+        let [may, could] = process.open_files();
+        assert!(may == could && may > 64, "{may} of {could}");
+    }
+}
+
+#[test]
+fn connections_that_can_not_be_accepted_are_said() {
+    let few = |command: Command| Process::spawn(limited("-n 48", &command));
+    let rules = "[[listen]]\nname = \"x\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [0]\n";
+    let gateway = Gateway::spawn("tokio", rules, few);
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let forward = format!("127.0.0.1:0:{}", target.local_addr().unwrap());
+    let tunnel = Process::spawn(command(&gateway.tunnel(&["-R", &forward])));
+    let line = tunnel.line();
+    let listen = line.strip_prefix("forwarding ").unwrap().split_once(" → ").unwrap().0;
+    let server = gateway.server.endpoint.strip_prefix("tcp://").unwrap();
+    for (address, said) in [(listen, "can't accept"), (server, "can't accept on tcp://")] {
+        let sockets: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+        gateway.server.process.wait_for(said);
+        drop(sockets);
+    }
+}
+
+/// Each call is a line, for which there is no room.
+#[test]
+fn a_stderr_that_nobody_reads_stops_no_calls() {
+    for runtime in RUNTIMES {
+        let mut stderr = None;
+        let server = Server::spawn(runtime, "json", &["--demo", "--drain", "1h"], |mut command| {
+            command.env("RUST_LOG", "info");
+            let (started, unread) = Process::spawn_unheard(command);
+            stderr = Some(unread);
+            started
+        });
+        server.show_calls();
+        let delay = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
+        delay.line();
+        for _ in 0..3 {
+            server.call(&["echo", r#"{"sent": 1}"#]).expect(0);
+        }
+        server.process.signal(Signal::TERM);
+        wait_until("no more calls", || server.call(&["whoami"]).code != Some(0));
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.end().code, Some(1));
+        drop((delay, stderr));
+    }
 }

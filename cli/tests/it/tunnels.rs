@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::gateway::Gateway;
 use crate::common::terminal::{COLUMNS, OnTerminal};
-use crate::common::{Process, RUNTIMES, Server, command};
+use crate::common::{Ended, Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
 
 /// A server that lets alice connect to one port and listen on any, and a target that echoes on that port.
@@ -18,13 +18,18 @@ struct Setup {
 
 impl Setup {
     fn new(runtime: &'static str) -> Self {
+        Self::spawn(runtime, Process::spawn)
+    }
+
+    /// One whose server starts like this.
+    fn spawn(runtime: &'static str, spawn: impl FnOnce(Command) -> Process) -> Self {
         let target = echo();
         let port = target.rsplit_once(':').unwrap().1;
         let rules = format!(
             "[[connect]]\nname = \"echo\"\nusers = [\"alice\"]\nnetworks = [\"127.0.0.0/8\"]\nports = [{port}]\n\
              [[listen]]\nname = \"back\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [0]\n"
         );
-        Self { gateway: Gateway::new(runtime, &rules), target }
+        Self { gateway: Gateway::spawn(runtime, &rules, spawn), target }
     }
 
     fn tunnel(&self, more: &[&str]) -> Process {
@@ -113,6 +118,8 @@ fn stdin_and_stdout_are_a_connection() {
         assert_eq!(tunnel.end().expect(0).stdout, ["two"]);
         let refused = setup.tunnel(&["-W", "127.0.0.1:1"]).end().expect(4);
         refused.expect_stderr("the rules forbid it");
+        // A path stands for a Unix socket, as it does in -L.
+        setup.tunnel(&["-W", "/nowhere"]).end().expect(4).expect_stderr("the rules forbid it");
     }
 }
 
@@ -120,15 +127,18 @@ fn stdin_and_stdout_are_a_connection() {
 fn what_is_open_is_drained_at_the_end() {
     let setup = Setup::new("tokio");
     let forward = format!("0:{}", setup.target);
+    let closed = |ended: &Ended| ended.stderr.iter().filter(|line| line.contains("closed #")).count();
     let tunnel = setup.tunnel(&["-L", &forward]);
     let local = forwarding(&tunnel).0;
-    let socket = TcpStream::connect(&local).unwrap();
-    assert_echoes(&socket, "before");
+    let sockets = [(); 3].map(|()| TcpStream::connect(&local).unwrap());
+    sockets.iter().for_each(|socket| assert_echoes(socket, "before"));
     tunnel.signal(Signal::INT);
     tunnel.wait_for("again to stop at once");
-    assert_echoes(&socket, "after");
-    drop(socket);
-    tunnel.end().expect(0);
+    sockets.iter().for_each(|socket| assert_echoes(socket, "after"));
+    drop(sockets);
+    // Each is told of, also the one that ends last.
+    let ended = tunnel.end().expect(0);
+    assert_eq!(closed(&ended), 3, "{ended:?}");
     // A second signal and a deadline don't wait for what stays open.
     for (drain, code, ends) in [("1h", 1, "stopped"), ("50ms", 0, "were reset")] {
         let tunnel = setup.tunnel(&["-L", &forward, "--drain", drain]);
@@ -139,7 +149,8 @@ fn what_is_open_is_drained_at_the_end() {
         if code == 1 {
             tunnel.signal(Signal::INT);
         }
-        tunnel.end().expect(code).expect_stderr(ends);
+        let ended = tunnel.end().expect(code).expect_stderr(ends);
+        assert_eq!(closed(&ended), usize::from(code == 0), "{ended:?}");
         drop(socket);
     }
     setup.gateway.server.process.signal(Signal::TERM);
@@ -169,6 +180,7 @@ fn a_terminal_shows_a_table() {
     command.stdout(Stdio::piped());
     let mut terminal = OnTerminal::start(command);
     let (local, _) = split(&terminal.stdout_line());
+    let (forbidden, _) = split(&terminal.stdout_line());
     let name = format!("{local} → {}", setup.target);
     // What the columns say besides rates, which depend on when they are drawn.
     let has = |open: &str, all: &str, bytes: &str| {
@@ -192,11 +204,55 @@ fn a_terminal_shows_a_table() {
     terminal.wait_for(has("0", "1", "14 B"));
     let first = rows(&terminal.text());
     assert!(first.iter().any(|row| row[0].ends_with("127.0.0.1:1")), "{first:?}");
+    // A refusal has a reason, which the table does not tell.
+    TcpStream::connect(&forbidden).unwrap().read(&mut [0]).unwrap_err();
+    terminal.wait_for(|shown| shown.contains(&format!("refused #1 {forbidden}")));
+    terminal.wait_for(|shown| shown.contains("the rules forbid it"));
     terminal.signal(Signal::INT);
     let shown = terminal.end();
     assert!(shown.contains("waiting for the open connections to end"), "{shown:?}");
     // The table is gone in the end, as is every line below the last note.
     assert!(!shown.contains("opened #"), "{shown:?}");
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_delays_no_connection_and_no_signal() {
+    for runtime in RUNTIMES {
+        let setup = Setup::new(runtime);
+        let forward = format!("0:{}", setup.target);
+        let (tunnel, stderr) = Process::spawn_unheard(setup.command(&["-L", &forward, "--drain", "1h"]));
+        let local = forwarding(&tunnel).0;
+        let first = TcpStream::connect(&local).unwrap();
+        // The first line says that it is open, and finds no room.
+        for _ in 0..10 {
+            assert_echoes(&TcpStream::connect(&local).unwrap(), "another");
+            assert_echoes(&first, "the first");
+        }
+        tunnel.signal(Signal::INT);
+        wait_until("no more connections", || TcpStream::connect(&local).is_err());
+        assert_echoes(&first, "drained");
+        tunnel.signal(Signal::INT);
+        assert_eq!(tunnel.end().code, Some(1));
+        drop(stderr);
+    }
+}
+
+#[test]
+fn a_paused_terminal_delays_no_connection_and_no_signal() {
+    let setup = Setup::new("tokio");
+    let mut command = setup.command(&["-L", &format!("0:{}", setup.target), "--drain", "1h"]);
+    command.stdout(Stdio::piped());
+    let mut terminal = OnTerminal::start(command);
+    let (local, _) = split(&terminal.stdout_line());
+    let socket = TcpStream::connect(&local).unwrap();
+    assert_echoes(&socket, "open");
+    terminal.wait_for(|shown| shown.contains("FORWARD"));
+    terminal.pause();
+    terminal.signal(Signal::INT);
+    wait_until("no more connections", || TcpStream::connect(&local).is_err());
+    assert_echoes(&socket, "drained");
+    terminal.signal(Signal::INT);
+    assert!(!terminal.end_with(1).contains("waiting for the open connections"));
 }
 
 #[test]
@@ -211,6 +267,37 @@ fn what_is_not_allowed_is_reset_and_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let forward = format!("{}:{}", taken.local_addr().unwrap(), setup.target);
     setup.tunnel(&["-L", &forward]).end().expect(1).expect_stderr("can't listen on");
+}
+
+#[test]
+fn the_reason_of_a_lost_connection_is_shown_once() {
+    let setup = Setup::new("tokio");
+    let tunnel = setup.tunnel(&["-R", &format!("0:{}", setup.target)]);
+    forwarding(&tunnel);
+    fs::write(setup.gateway.scratch.path("allowed"), "# nobody\n").unwrap();
+    let reason = "no connection to the server: the server did not admit this client";
+    tunnel.wait_for(reason);
+    // Further attempts fail likewise.
+    setup.gateway.server.process.signal(Signal::TERM);
+    setup.gateway.server.process.end().expect(0);
+    tunnel.wait_for("no connection to the server: ");
+    tunnel.signal(Signal::INT);
+    let said = tunnel.end().expect(0).stderr.join("\n");
+    assert!(!said.contains(reason) && !said.contains("not connected"), "{said}");
+}
+
+#[test]
+fn a_server_that_is_drained_says_that_it_ended_the_connection() {
+    let setup = Setup::spawn("tokio", |mut command| {
+        command.args(["--drain", "50ms"]);
+        Process::spawn(command)
+    });
+    let tunnel = setup.tunnel(&["-L", &format!("0:{}", setup.target)]);
+    let socket = TcpStream::connect(forwarding(&tunnel).0).unwrap();
+    assert_echoes(&socket, "open");
+    setup.gateway.server.process.signal(Signal::TERM);
+    tunnel.wait_for(": shut down");
+    setup.gateway.server.process.end().expect(0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `callosum serve --tunnels` under CURVE, and what a user of it is started with.
 
 use std::fs;
+use std::process::Command;
 
 use super::scratch::Scratch;
 use super::{Process, Server};
@@ -13,6 +14,11 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(runtime: &'static str, rules: &str) -> Self {
+        Self::spawn(runtime, rules, Process::spawn)
+    }
+
+    /// One whose process starts like this.
+    pub(crate) fn spawn(runtime: &'static str, rules: &str, spawn: impl FnOnce(Command) -> Process) -> Self {
         let scratch = Scratch::new();
         for name in ["server", "alice"] {
             Process::start(&["keygen", &scratch.text(name)]).end().expect(0);
@@ -22,7 +28,7 @@ impl Gateway {
         fs::write(scratch.path("rules.toml"), rules).expect("there is room");
         let [key, allow, rules] = ["server", "allowed", "rules.toml"].map(|name| scratch.text(name));
         let keys = ["--tunnels", &rules, "--curve-key", &key, "--allow", &allow];
-        let server = Server::start(runtime, "json", &keys);
+        let server = Server::spawn(runtime, "json", &keys, spawn);
         Self { scratch, server }
     }
 

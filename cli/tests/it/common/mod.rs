@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Something hangs if a process says nothing, or goes on, for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Of a pipe.
+const PAGE: usize = 4096;
+
 pub(crate) const RUNTIMES: [&str; Host::ALL.len()] = Host::NAMES;
 
 /// One that is not the default, for tests that run on one: async-std, if it is there.
@@ -72,6 +75,17 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// A pipe that is full, and how many bytes that is.
+fn full_pipe() -> (PipeReader, PipeWriter, u64) {
+    let (reader, mut writer) = std::io::pipe().expect("there are descriptors");
+    let mut size = 0;
+    while has_room(&writer) {
+        writer.write_all(&[b'.'; PAGE]).expect("there is room");
+        size += PAGE as u64;
+    }
+    (reader, writer, size)
+}
+
 /// Whether a page can be written without waiting.
 fn has_room(pipe: &PipeWriter) -> bool {
     let mut poll = [PollFd::new(pipe, PollFlags::OUT)];
@@ -90,6 +104,21 @@ pub(crate) fn command(args: &[impl AsRef<OsStr>]) -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The command with other limits: `limits` are options of the shell's `ulimit`.
+pub(crate) fn limited(limits: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit {limits}; exec \"$@\"")).arg("sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
 }
 
 impl Process {
@@ -114,14 +143,9 @@ impl Process {
 
     /// Stdout is a pipe that nobody reads. Returns when the process has begun to write, and not a byte more finds room.
     pub(crate) fn spawn_stuck(mut command: Command) -> (Self, PipeReader) {
-        let (mut reader, writer) = std::io::pipe().expect("there are descriptors");
+        let (mut reader, writer, size) = full_pipe();
         let mut full = writer.try_clone().expect("there are descriptors");
-        let (mut page, mut size) = ([b'.'; 4096], 0);
-        while has_room(&full) {
-            full.write_all(&page).expect("there is room");
-            size += page.len() as u64;
-        }
-        reader.read_exact(&mut page).expect("it is full");
+        reader.read_exact(&mut [0; PAGE]).expect("it is full");
         let mut child = command.stdout(writer).spawn().expect("the binary has been built");
         drop(command);
         let stderr = lines(child.stderr.take().expect("it is piped"));
@@ -130,6 +154,14 @@ impl Process {
         std::thread::spawn(move || while full.write_all(b".").is_ok() {});
         wait_until("a full pipe", || ioctl_fionread(&reader).expect("it can be asked") == size);
         (Self { child, stdout: channel().1, stderr }, reader)
+    }
+
+    /// Stderr is a full pipe that nobody reads.
+    pub(crate) fn spawn_unheard(mut command: Command) -> (Self, PipeReader) {
+        let (reader, writer, _) = full_pipe();
+        let mut child = command.stderr(writer).spawn().expect("the binary has been built");
+        let stdout = lines(child.stdout.take().expect("it is piped"));
+        (Self { child, stdout, stderr: channel().1 }, reader)
     }
 
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
@@ -165,6 +197,14 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
         peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// How many files it may open, and how many it could.
+    pub(crate) fn open_files(&self) -> [u64; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("it runs");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("Linux tells");
+        let mut numbers = line.split_whitespace().map(|number| number.parse().expect("a number"));
+        [(); 2].map(|()| numbers.next().expect("there are two"))
     }
 
     fn status(&mut self) -> ExitStatus {
@@ -222,9 +262,19 @@ impl Server {
     }
 
     pub(crate) fn start(runtime: &'static str, codec: &'static str, more: &[&str]) -> Self {
+        Self::spawn(runtime, codec, more, Process::spawn)
+    }
+
+    /// One whose process starts like this.
+    pub(crate) fn spawn(
+        runtime: &'static str,
+        codec: &'static str,
+        more: &[&str],
+        spawn: impl FnOnce(Command) -> Process,
+    ) -> Self {
         let mut args = vec!["serve", "--bind", "tcp://127.0.0.1:*", "--runtime", runtime, "--codec", codec];
         args.extend(more);
-        let process = Process::start(&args);
+        let process = spawn(command(&args));
         let endpoint = process.line().strip_prefix("listening on ").expect("it listens").to_owned();
         Self { process, endpoint, runtime, codec }
     }

@@ -1,5 +1,6 @@
 //! A process whose stderr is a terminal, and what that shows.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Command};
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Action, Winsize, tcflow, tcsetwinsize};
 
 use super::PATIENCE;
 
@@ -18,6 +19,7 @@ pub(crate) const COLUMNS: usize = 120;
 /// A running process; ended when it is dropped.
 pub(crate) struct OnTerminal {
     child: Child,
+    name: CString,
     shown: Receiver<Vec<u8>>,
     so_far: Vec<u8>,
 }
@@ -46,7 +48,7 @@ impl OnTerminal {
                 }
             }
         });
-        Self { child, shown, so_far: Vec::new() }
+        Self { child, name, shown, so_far: Vec::new() }
     }
 
     /// The next line of its stdout, which is a pipe.
@@ -58,6 +60,12 @@ impl OnTerminal {
             line.extend(byte);
         }
         String::from_utf8(line).expect("it is UTF-8")
+    }
+
+    /// What is written waits from now on, as after Ctrl-S.
+    pub(crate) fn pause(&self) {
+        let side = File::open(self.name.to_str().expect("it is a path")).expect("it is open for us");
+        tcflow(side, Action::OOff).expect("it is a terminal");
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -83,11 +91,17 @@ impl OnTerminal {
 
     /// Waits for its end, which is to be a good one; all that was shown.
     #[track_caller]
-    pub(crate) fn end(mut self) -> String {
+    pub(crate) fn end(self) -> String {
+        self.end_with(0)
+    }
+
+    /// Waits for its end, with this code; all that was shown.
+    #[track_caller]
+    pub(crate) fn end_with(mut self, code: i32) -> String {
         while let Ok(more) = self.shown.recv_timeout(PATIENCE) {
             self.so_far.extend(more);
         }
-        assert!(self.child.wait().expect("it is our child").success(), "{:?}", self.text());
+        assert_eq!(self.child.wait().expect("it is our child").code(), Some(code), "{:?}", self.text());
         self.text()
     }
 }
