@@ -24,8 +24,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The server's driver checks once a second whether the file has changed, and reads it when nothing more has changed at
 /// the next check, so that a file is not read while it is being written. Then all its rules apply at once, and
 /// connections that they no longer allow are closed; the others keep the limits with which they were opened. While the
-/// file is missing or has a mistake, the last rules that were read stay in force, and a warning says what is wrong with
-/// it.
+/// file is missing, can't be read or has a mistake, the last rules that were read stay in force, and a warning says what is
+/// wrong with it. A file that the system does not let this process read, as for lack of file descriptors, is tried again at
+/// each check.
 ///
 /// The user is the identity that the peer was admitted as. A peer without an identity is refused whatever the rules
 /// say, unless [`anonymous`](Self::anonymous) gives it a name.
@@ -145,33 +146,17 @@ impl RuleSet {
         Ok(())
     }
 
-    /// Reads the file if it has changed, and not again since it was looked at before.
+    /// Applies what is new in the file.
     fn look_again(&self, file: &mut Watched) {
-        let problem = match FileStamp::of(&file.path) {
-            Ok(look) if file.read == Some(look) => return,
-            Ok(look) if file.last == Some(look) => {
-                // Even after an error, it is read again only when it changes again.
-                (file.read, file.last) = (Some(look), None);
-                read(&file.path).map(|rules| self.replace(rules)).err()
+        let stamp = FileStamp::of(&file.path);
+        match file.look(stamp, read) {
+            Some(Ok(rules)) => {
+                self.replace(rules);
+                tracing::info!(path = %file.path.display(), "tunnel rules read again");
             }
-            Ok(look) => {
-                file.last = Some(look);
-                return;
-            }
-            Err(error) => {
-                file.read = None;
-                Some(RulesFileError::Io { path: file.path.clone(), error })
-            }
-        };
-        let problem = problem.map(|error| error.to_string());
-        if file.problem == problem {
-            return;
+            Some(Err(error)) => tracing::warn!(%error, "the tunnel rules stay what they were"),
+            None => {}
         }
-        match &problem {
-            Some(error) => tracing::warn!(error, "the tunnel rules stay what they were"),
-            None => tracing::info!(path = %file.path.display(), "tunnel rules read again"),
-        }
-        file.problem = problem;
     }
 
     async fn watch(self, runtime: Arc<dyn Runtime>) {
@@ -191,6 +176,40 @@ impl RuleSet {
         let user = requester.user().or(self.anonymous.as_deref())?;
         let grant = grant(&self.rules(), user)?;
         Some(Permission::from(grant).proxy_protocol(self.proxy_protocol))
+    }
+}
+
+impl Watched {
+    /// Reads the file if it has changed, and not again since it was looked at before. Returns the rules, or an error that
+    /// is new.
+    ///
+    /// A mistake stays until the file changes. What the system refused is read at each look: a descriptor may be free a
+    /// second later, and a withdrawn right must not stay in force for lack of one.
+    fn look(
+        &mut self,
+        stamp: io::Result<FileStamp>,
+        read: impl FnOnce(&Path) -> Result<Rules, RulesFileError>,
+    ) -> Option<Result<Rules, RulesFileError>> {
+        let rules = match stamp {
+            Ok(stamp) if self.read == Some(stamp) => return None,
+            Ok(stamp) if self.last == Some(stamp) => {
+                let rules = read(&self.path);
+                self.read = self.last.filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
+                rules
+            }
+            Ok(stamp) => {
+                self.last = Some(stamp);
+                return None;
+            }
+            Err(error) => {
+                self.read = None;
+                Err(RulesFileError::Io { path: self.path.clone(), error })
+            }
+        };
+        let problem = rules.as_ref().err().map(ToString::to_string);
+        let is_new = problem.is_none() || problem != self.problem;
+        self.problem = problem;
+        Some(rules).filter(|_| is_new)
     }
 }
 
@@ -230,3 +249,6 @@ fn read(path: &Path) -> Result<Rules, RulesFileError> {
         fs::read_to_string(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
     Rules::parse(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
 }
+
+#[cfg(test)]
+mod tests;
