@@ -46,6 +46,22 @@ pub async fn accepting_given_up(rig: Rig) {
     assert!(listener.accept().now_or_never().is_none(), "all were accepted");
 }
 
+/// Connections wait to be accepted, more of them than the 128 that the standard library asks the system to keep. If the system kept
+/// fewer, the last ones would not be connected while nobody accepts.
+pub async fn many_wait_to_be_accepted(rig: Rig) {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let most = most.and_then(|most| most.trim().parse().ok()).unwrap_or(128);
+    let mut listener = listen(&rig).await;
+    let endpoint = listener.endpoint().expect("it listens");
+    let mut clients = Vec::new();
+    while clients.len() < most.min(512) {
+        clients.push(rig.open(&endpoint).await);
+    }
+    for _ in clients {
+        listener.accept().await.expect("it has connected");
+    }
+}
+
 /// Closing a stream tells the peer that no more comes, though the stream is not dropped, and the peer can still write.
 pub async fn half_closed(rig: Rig) {
     let mut listener = listen(&rig).await;
