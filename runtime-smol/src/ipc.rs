@@ -12,7 +12,12 @@ use smol::net::unix::UnixStream;
 use crate::accept::poll_accept;
 
 pub(crate) async fn connect(path: &Path) -> io::Result<BoxSocket> {
-    Ok(Box::new(UnixStream::connect(path).await?))
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        // `async-io` takes the `EAGAIN` of a listener whose queue is full for a connection in progress, and then finds none.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {

@@ -158,7 +158,7 @@ macro_rules! host {
             mod ipc {
                 transports!($host, Ipc);
                 callosum_tests::behaviour!(on, $host, Ipc, {
-                    sockets: accepting_given_up, half_closed, many_wait_to_be_accepted;
+                    sockets: accepting_given_up, half_closed, many_wait_to_be_accepted, a_full_queue_would_block;
                 });
             }
         }

@@ -301,6 +301,47 @@ fn unix_sockets_at_both_ends() {
     });
 }
 
+/// A Unix target that is busy accepts later, and is waited for, as the system waits for a TCP target.
+#[test]
+fn a_unix_target_whose_backlog_is_full_is_waited_for() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let address = "unix:/run/db.sock";
+        let mut listener = listen(&rig.server, address).await;
+        let mut waiting = Vec::new();
+        while let Ok(socket) = connect(&rig.server, &address.parse().unwrap()).await {
+            waiting.push(socket);
+        }
+        let forward = rig.tunnel.local(free(), address.parse().unwrap()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        world.sleep(5 * SECOND).await;
+        for _ in waiting {
+            listener.accept().await.unwrap();
+        }
+        let mut there = listener.accept().await.unwrap().0;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+    });
+}
+
+#[test]
+fn a_unix_target_that_never_accepts_times_out() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let address = "unix:/run/db.sock";
+        let _listener = listen(&rig.server, address).await;
+        let mut waiting = Vec::new();
+        while let Ok(socket) = connect(&rig.server, &address.parse().unwrap()).await {
+            waiting.push(socket);
+        }
+        let before = world.elapsed();
+        let refused = rig.tunnel.pipe(address.parse().unwrap(), &[][..], Vec::new()).await;
+        assert_eq!(refused, Err(Reason::TimedOut));
+        let took = world.elapsed() - before;
+        assert!(took >= 10 * SECOND && took < 11 * SECOND, "{took:?}");
+    });
+}
+
 #[test]
 fn a_lost_link_resets_both_ends_and_the_listener_stays() {
     check(0..10, |world| async move {
