@@ -48,6 +48,9 @@ const ROUNDS: usize = 16;
 /// How long the other side may take to come to the mark of a reset.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How often a socket that has ended is asked whether it was reset since. To be asked costs a system call.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
 pub(crate) struct Relay {
     socket: BoxSocket,
@@ -55,6 +58,8 @@ pub(crate) struct Relay {
     down: Down,
     /// Fires if the other side has not reached the mark in time.
     linger: Option<Pin<Box<dyn Timer>>>,
+    /// Fires when the socket is to be asked whether it was reset after its end.
+    probe: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
     runtime: Arc<dyn Runtime>,
     is_over: bool,
@@ -114,7 +119,7 @@ impl Relay {
                 Down::Open { reader, pieces }
             }
         };
-        Self { socket, up: Up::Open(writer), down, linger: None, live, runtime, is_over: false }
+        Self { socket, up: Up::Open(writer), down, linger: None, probe: None, live, runtime, is_over: false }
     }
 
     /// Copies until both directions have ended.
@@ -123,6 +128,7 @@ impl Relay {
         if let Err(outcome) = polled {
             return Poll::Ready(outcome);
         }
+        self.poll_probe(cx);
         if let Some(linger) = &mut self.linger
             && linger.as_mut().poll(cx).is_ready()
         {
@@ -231,6 +237,24 @@ impl Relay {
             (Poll::Ready(_), _) => {}
         }
         Ok(())
+    }
+
+    /// Finds out that the socket was reset after its end, while nothing is written to it. A socket that has ended is ready to be
+    /// read for ever, and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no
+    /// bytes is enough.
+    fn poll_probe(&mut self, cx: &mut Context<'_>) {
+        if !matches!((&self.up, &self.down), (Up::Finished(_), Down::Opening(_) | Down::Open { .. })) {
+            self.probe = None;
+            return;
+        }
+        let runtime = &*self.runtime;
+        let probe = self.probe.get_or_insert_with(|| runtime.timer(from_now(runtime, PROBE)));
+        while probe.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_write(cx, &[]) {
+                return self.break_down();
+            }
+            probe.as_mut().reset(from_now(runtime, PROBE));
+        }
     }
 
     fn start_to_linger(&mut self) {
