@@ -181,6 +181,36 @@ fn a_right_that_is_taken_away_ends_what_used_it_and_nothing_else() {
     });
 }
 
+/// What a listener accepts after a change has the new limits; what it has accepted before keeps the old ones.
+#[test]
+fn a_listener_gives_new_limits_to_what_it_accepts() {
+    check(0..5, |world| async move {
+        let limited =
+            |limits: &str| rules(&RULES.replace("ports = [8080]", &format!("ports = [8080]\n{limits}")));
+        let set = RuleSet::new(limited("max_connections = 3"));
+        let rig = rig(&world, "alice", &set).await;
+        let mut back = listen(&rig.client, "127.0.0.1:80").await;
+        let remote = rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        let remote = remote.await.unwrap();
+        let mut serving = rig.serving.events();
+        let mut first = connect(&rig.server, remote.address()).await.unwrap();
+        let mut first_there = back.accept().await.unwrap().0;
+        set.replace(limited("max_connections = 1"));
+        world.sleep(SECOND).await;
+        expect_reset(&mut connect(&rig.server, remote.address()).await.unwrap()).await;
+        assert_eq!(refusal(&mut serving).await, Reason::Busy);
+        set.replace(limited("max_connections = 2\nidle_timeout = \"5s\""));
+        world.sleep(SECOND).await;
+        let mut second = connect(&rig.server, remote.address()).await.unwrap();
+        let _second_there = back.accept().await.unwrap().0;
+        expect_reset(&mut second).await;
+        assert_eq!(end(&mut serving).await, End::Idle);
+        world.sleep(60 * SECOND).await;
+        write(&mut first, "still there").await;
+        expect(&mut first_there, "still there").await;
+    });
+}
+
 /// A directory that is removed with what is in it.
 struct Scratch(PathBuf);
 
