@@ -1,5 +1,6 @@
 //! The events of a tunnel, as a stream.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,6 +44,16 @@ pub enum TunnelEvent {
         /// What the system said.
         kind: std::io::ErrorKind,
     },
+    /// A client of a dynamic forward has named no target: its handshake failed, and its connection is closed. Clients that
+    /// close their connection themselves are no events.
+    HandshakeFailed {
+        /// The forward.
+        forward: Arc<str>,
+        /// The client's address, if it has one.
+        source: Option<SocketAddr>,
+        /// Why.
+        error: HandshakeError,
+    },
     /// A connection is open.
     Opened(Arc<ConnectionInfo>),
     /// A connection could not be opened.
@@ -54,6 +65,21 @@ pub enum TunnelEvent {
     },
     /// A connection that was open has ended.
     Closed(Summary),
+}
+
+/// Why the handshake of a SOCKS5 or HTTP CONNECT client failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// It is neither protocol, or asks for what is not supported.
+    #[error("{0}")]
+    Malformed(String),
+    /// It took longer than the [timeout](crate::TunnelSettings::handshake_timeout).
+    #[error("the handshake took too long")]
+    TimedOut,
+    /// 1,024 clients of the forward were in their handshake, this one for the longest time, when another connected.
+    #[error("evicted: too many clients are in their handshake")]
+    Evicted,
 }
 
 /// The result of an open connection.
