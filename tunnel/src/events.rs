@@ -1,5 +1,6 @@
 //! The events of a tunnel, as a stream.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,13 +37,13 @@ pub enum TunnelEvent {
         /// How long this side waits before it asks again.
         after: Duration,
     },
-    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again after a
-    /// pause.
+    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again every 100 ms; this
+    /// is an event again once it has accepted.
     AcceptFailed {
         /// The forward.
         forward: Arc<str>,
         /// What the system said.
-        kind: std::io::ErrorKind,
+        error: Arc<io::Error>,
     },
     /// A client of a dynamic forward has named no target: its handshake failed, and its connection is closed. Clients that
     /// close their connection themselves are no events.

@@ -69,8 +69,8 @@ impl View {
                 (_, TunnelEvent::ListenFailed { forward, reason, .. }) => {
                     Some(format!("{forward}: the other side does not listen any more: {reason}"))
                 }
-                (_, TunnelEvent::AcceptFailed { forward, kind }) => {
-                    Some(format!("{forward}: can't accept: {kind}"))
+                (_, TunnelEvent::AcceptFailed { forward, error }) => {
+                    Some(format!("{forward}: can't accept: {error}"))
                 }
                 // The table counts these.
                 (Self::Lines, event) => line(event),
