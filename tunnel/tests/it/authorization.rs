@@ -9,7 +9,7 @@ use callosum_runtime::auth::Identity;
 use callosum_testkit::world::{World, check};
 use callosum_tunnel::{
     Authorizer, End, ForwardError, Permission, Reason, Requester, RuleSet, Rules, ServerSettings, Target,
-    Tunnel, TunnelSettings,
+    Tunnel, TunnelEvent, TunnelSettings,
 };
 use futures_util::AsyncReadExt;
 use futures_util::future::BoxFuture;
@@ -178,6 +178,23 @@ fn a_right_that_is_taken_away_ends_what_used_it_and_nothing_else() {
         while connect(&rig.server, remote.address()).await.is_ok() {
             world.sleep(MS).await;
         }
+    });
+}
+
+#[test]
+fn a_revoked_listener_is_forbidden() {
+    check(0..3, |world| async move {
+        let set = RuleSet::new(rules(RULES));
+        let rig = rig(&world, "alice", &set).await;
+        let remote = rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        remote.await.unwrap();
+        let mut events = rig.tunnel.events();
+        set.replace(Rules::default());
+        let reason = event(&mut events, |event| match event {
+            TunnelEvent::ListenFailed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason.await, Reason::Forbidden);
     });
 }
 
