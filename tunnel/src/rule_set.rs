@@ -116,7 +116,8 @@ impl RuleSet {
         self
     }
 
-    /// Writes a PROXY protocol header, version 2, to each target. All targets must expect one.
+    /// Writes a PROXY protocol header, version 2, to each target, which must all expect one. Default: to those of rules with
+    /// `proxy_protocol = true`.
     pub fn proxy_protocol(mut self, write: bool) -> Self {
         self.proxy_protocol = write;
         self
@@ -175,7 +176,8 @@ impl RuleSet {
     ) -> Option<Permission> {
         let user = requester.user().or(self.anonymous.as_deref())?;
         let grant = grant(&self.rules(), user)?;
-        Some(Permission::from(grant).proxy_protocol(self.proxy_protocol))
+        let permission = Permission::from(grant);
+        Some(if self.proxy_protocol { permission.proxy_protocol(true) } else { permission })
     }
 }
 

@@ -62,9 +62,9 @@ use pattern::{HostPattern, PathPattern};
 ///
 /// - `[groups]`: names of groups, each with its users.
 /// - `[[connect]]`, a rule: `name`; `users` and `groups`, of which one must name the user; `hosts`, `networks` and `ports`, all
-///   of which must hold for a TCP connection, or `paths`, of which one must be the Unix socket; `max_connections` and
-///   `idle_timeout`.
-/// - `[[listen]]`, a rule: `name`, `users`, `groups` and limits as above; `addresses` and `ports`, or `paths`.
+///   of which must hold for a TCP connection, or `paths`, of which one must be the Unix socket; `max_connections`,
+///   `idle_timeout` and `proxy_protocol`.
+/// - `[[listen]]`, a rule: `name`, `users`, `groups`, `max_connections` and `idle_timeout` as above; `addresses` and `ports`, or `paths`.
 ///
 /// `hosts` without `networks` admits the public addresses of these hosts, `networks` without `hosts` admits targets that are
 /// addresses. [`is_public`] says what a public address is. Symbolic links in paths are not looked at: who may write to
@@ -92,6 +92,7 @@ struct Permission {
     scope: Scope,
     max_connections: Option<NonZero<u32>>,
     idle_timeout: Option<Duration>,
+    proxy_protocol: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -268,6 +268,8 @@ fn mistakes_of_syntax_are_told_with_their_place() {
     syntax("[[connect]]\nname = 'a'\nhosts = ['b']\nports = [22, §true]\n", "expected a port");
     syntax("[[connect]]\nname = 'a'\nmax_connections = §'5'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nidle_timeout = §5\n", "invalid type");
+    syntax("[[connect]]\nname = 'a'\nproxy_protocol = §'yes'\n", "invalid type");
+    syntax("[[listen]]\nname = 'a'\n§proxy_protocol = true\n", "unknown field");
     syntax("groups = §5\n", "invalid type");
 }
 

@@ -353,6 +353,29 @@ fn an_authorizer_may_take_its_time_and_knows_who_asks() {
     });
 }
 
+/// Which targets get a header is up to the rule whose limits hold: that of the address.
+#[test]
+fn a_rule_has_its_targets_get_a_proxy_header() {
+    check(0..3, |world| async move {
+        let text = RULES.replace("idle_timeout", "proxy_protocol = true\n    idle_timeout")
+            + "\n[[connect]]\nname = 'plain'\nusers = ['alice']\nnetworks = ['10.0.0.0/24']\nports = [80]\n";
+        let set = RuleSet::new(rules(&text));
+        let rig = rig(&world, "alice", &set).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        for (target, has_header) in [("db.internal:80", true), (TARGET_80, false)] {
+            let piping = rig.tunnel.pipe(target.parse().unwrap(), &b"body"[..], Vec::new());
+            let accepting = async {
+                let mut read = Vec::new();
+                listener.accept().await.unwrap().0.read_to_end(&mut read).await.unwrap();
+                read
+            };
+            let (_, read) = futures_util::future::join(piping, accepting).await;
+            assert!(read.ends_with(b"body"), "{read:?}");
+            assert_eq!(read.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), has_header, "{target}");
+        }
+    });
+}
+
 /// The share of a user is one for its connections there and those that its listeners accept, and one for listeners.
 #[test]
 fn a_user_has_its_share_and_leaves_others_theirs() {
