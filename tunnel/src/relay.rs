@@ -61,6 +61,8 @@ pub(crate) struct Relay {
     /// Fires when the socket is to be asked whether it was reset after its end.
     probe: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
+    /// Bytes of the preface that were not written: this side's own, and not counted.
+    preface: usize,
     runtime: Arc<dyn Runtime>,
     is_over: bool,
 }
@@ -112,14 +114,16 @@ impl Relay {
         writer: BodyWriter,
         incoming: Incoming,
     ) -> Self {
-        let down = match incoming {
-            Incoming::Answer(answer) => Down::Opening(answer),
+        let (down, preface) = match incoming {
+            Incoming::Answer(answer) => (Down::Opening(answer), 0),
             Incoming::Stream { preface, reader } => {
+                let size = preface.len();
                 let pieces = if preface.is_empty() { VecDeque::new() } else { VecDeque::from([preface]) };
-                Down::Open { reader, pieces }
+                (Down::Open { reader, pieces }, size)
             }
         };
-        Self { socket, up: Up::Open(writer), down, linger: None, probe: None, live, runtime, is_over: false }
+        let (linger, probe) = (None, None);
+        Self { socket, up: Up::Open(writer), down, linger, probe, live, preface, runtime, is_over: false }
     }
 
     /// Copies until both directions have ended.
@@ -331,7 +335,7 @@ impl Relay {
             }
             match poll_write_pieces(&mut self.socket, pieces, cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Ok(size)) => self.count_down(size),
                 Poll::Ready(Err(_)) => {
                     self.break_down();
                     return Ok(());
@@ -350,11 +354,18 @@ impl Relay {
             }
             match poll_write_pieces(&mut self.socket, pieces, cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Ok(size)) => self.count_down(size),
                 Poll::Ready(Err(_)) => return Err(Ok(End::ResetThere)),
             }
         }
         Ok(())
+    }
+
+    /// Counts written bytes, without those of the preface, which come first.
+    fn count_down(&mut self, written: usize) {
+        let of_preface = written.min(self.preface);
+        self.preface -= of_preface;
+        self.live.count_down(written - of_preface);
     }
 
     /// The socket takes no more. What it has given, and still gives, goes up all the same.

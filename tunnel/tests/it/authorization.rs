@@ -362,6 +362,7 @@ fn a_rule_has_its_targets_get_a_proxy_header() {
         let set = RuleSet::new(rules(&text));
         let rig = rig(&world, "alice", &set).await;
         let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let mut serving = rig.serving.events();
         for (target, has_header) in [("db.internal:80", true), (TARGET_80, false)] {
             let piping = rig.tunnel.pipe(target.parse().unwrap(), &b"body"[..], Vec::new());
             let accepting = async {
@@ -372,6 +373,7 @@ fn a_rule_has_its_targets_get_a_proxy_header() {
             let (_, read) = futures_util::future::join(piping, accepting).await;
             assert!(read.ends_with(b"body"), "{read:?}");
             assert_eq!(read.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), has_header, "{target}");
+            assert_eq!(summary(&mut serving).await.to_target, 4, "without the header");
         }
     });
 }

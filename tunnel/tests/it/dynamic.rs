@@ -57,7 +57,10 @@ fn socks5_by_name_and_by_address() {
             expect(&mut here, "pong").await;
             expect_end(&mut here).await;
             here.close().await.unwrap();
-            assert_eq!(end(&mut events).await, End::Closed);
+            let summary = summary(&mut events).await;
+            assert_eq!(summary.end, End::Closed);
+            // Without those of SOCKS5.
+            assert_eq!((summary.to_target, summary.from_target), (4, 4));
         }
     });
 }
