@@ -247,9 +247,8 @@ impl Authorizer for RuleSet {
 }
 
 fn read(path: &Path) -> Result<Rules, RulesFileError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
-    Rules::parse(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
+    let text = fs::read(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
+    Rules::parse_bytes(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
 }
 
 #[cfg(test)]

@@ -119,6 +119,15 @@ impl Rules {
         parse::parse(text)
     }
 
+    /// The same, of a text that may not be UTF-8, which is a mistake.
+    pub(crate) fn parse_bytes(text: &[u8]) -> Result<Self, RulesError> {
+        let valid = text.utf8_chunks().next().map_or("", |first| first.valid());
+        match valid.len() == text.len() {
+            true => Self::parse(valid),
+            false => Err(RulesError::at(valid, valid.len()..valid.len(), Mistake::NotUtf8)),
+        }
+    }
+
     /// The permission of a user to name this target, if there is one.
     ///
     /// If the target is a name, it may be resolved; [`Grant::at`] says to which of its addresses a connection may be
