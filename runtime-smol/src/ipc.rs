@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::task::{Poll, ready};
 
+use callosum_runtime::SocketOptions;
 use callosum_runtime::rt::{BoxSocket, Listener, SocketFile, ipc_listener};
 use smol::Async;
 use smol::net::unix::UnixStream;
@@ -20,8 +21,8 @@ pub(crate) async fn connect(path: &Path) -> io::Result<BoxSocket> {
     }
 }
 
-pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {
-    let (socket, file) = SocketFile::listen(path)?;
+pub(crate) fn listen(path: &Path, options: &SocketOptions) -> io::Result<Box<dyn Listener>> {
+    let (socket, file) = SocketFile::listen(path, options)?;
     let socket = Async::new_nonblocking(socket)?;
     Ok(ipc_listener(file, move |cx| {
         let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;

@@ -94,8 +94,8 @@ impl Sockets for SmolSockets {
     }
 
     #[cfg(all(unix, not(callosum_portable)))]
-    fn listen_ipc(path: &std::path::Path) -> io::Result<Box<dyn Listener>> {
-        crate::ipc::listen(path)
+    fn listen_ipc(path: &std::path::Path, options: SocketOptions) -> io::Result<Box<dyn Listener>> {
+        crate::ipc::listen(path, &options)
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{Endpoint, SocketOptions};
 
 mod sockets;
 
+#[cfg(all(unix, not(callosum_portable)))]
+pub(crate) use sockets::BACKLOG;
 pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.

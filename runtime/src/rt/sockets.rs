@@ -39,7 +39,7 @@ pub trait Sockets {
     ///
     /// # Errors
     /// As those of `SocketFile::listen`, or as the executor's.
-    fn listen_ipc(path: &Path) -> io::Result<Box<dyn Listener>> {
+    fn listen_ipc(path: &Path, _options: SocketOptions) -> io::Result<Box<dyn Listener>> {
         Err(no_ipc(path))
     }
 
@@ -64,7 +64,7 @@ pub trait Sockets {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => Self::listen_tcp((host, *port), options).await,
-                Endpoint::Ipc(path) => Self::listen_ipc(path),
+                Endpoint::Ipc(path) => Self::listen_ipc(path, options),
                 other => Err(unsupported(other)),
             }
         })
@@ -78,7 +78,7 @@ fn no_ipc(path: &Path) -> io::Error {
 /// Connections that a listener keeps until they are accepted. The system may keep fewer: Linux at most `net.core.somaxconn`, 4,096 by
 /// default. Past it Linux drops the SYN of a connection, whose client sends it again after 1 s. The standard library's 128 are too few
 /// for a burst of connections.
-const BACKLOG: i32 = 4_096;
+pub(crate) const BACKLOG: i32 = 4_096;
 
 /// Listens on a TCP socket, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these options. Up to 4,096
 /// connections wait to be accepted, if the system keeps as many.

@@ -4,14 +4,15 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
 use callosum_hosts::{Host, for_each_host};
 use callosum_runtime::{Binder, Connector, Drained};
 use callosum_tunnel::{
-    End, Forward, RuleSet, Rules, ServerSettings, Tunnel, TunnelEvent, TunnelEvents, TunnelServer,
-    TunnelSettings,
+    End, Forward, ListenAddress, RuleSet, Rules, ServerSettings, Target, Tunnel, TunnelEvent, TunnelEvents,
+    TunnelServer, TunnelSettings,
 };
 use futures_util::StreamExt;
 
@@ -31,6 +32,11 @@ macro_rules! host {
             #[test]
             fn a_reset_after_the_end() {
                 super::a_reset_after_the_end(super::Host::$host);
+            }
+
+            #[test]
+            fn unix_sockets_are_their_owners_alone() {
+                super::unix_sockets_are_their_owners_alone(super::Host::$host);
             }
         }
     };
@@ -238,6 +244,28 @@ fn a_reset_after_the_end(host: Host) {
         ended.sort_by_key(|end| *end == End::ResetThere);
         assert_eq!(ended, [End::ResetHere, End::ResetThere]);
         (&second).write_all(b"too late").unwrap_err();
+    }
+    executor.block_on(ends.end());
+}
+
+/// Whatever the umask: the sockets that a forward listens on, here and on the other side.
+fn unix_sockets_are_their_owners_alone(host: Host) {
+    let executor = host.start().unwrap();
+    let path = |name: &str| {
+        let file = format!("callosum-tunnel-{}-{host:?}-{name}.sock", std::process::id());
+        std::env::temp_dir().join(file)
+    };
+    let (here, there) = (path("here"), path("there"));
+    let rules = format!("[[listen]]\nname = 'sockets'\nusers = ['test']\npaths = [{there:?}]\n");
+    let ends = executor.block_on(async {
+        let ends = Ends::new(host, &rules).await;
+        let target: Target = "127.0.0.1:1".parse().unwrap();
+        ends.tunnel.local(ListenAddress::Unix(here.clone()), target.clone()).await.unwrap();
+        ends.tunnel.remote(ListenAddress::Unix(there.clone()), target).await.unwrap();
+        ends
+    });
+    for path in [&here, &there] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
     }
     executor.block_on(ends.end());
 }

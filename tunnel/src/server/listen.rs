@@ -77,7 +77,8 @@ async fn bind(
     server: &Shared,
     address: &ListenAddress,
 ) -> Result<(Box<dyn Listener>, ListenAddress), Reason> {
-    let bound = server.hub.runtime.bind(&address.endpoint(), server.settings.socket).await;
+    let options = server.settings.socket.owner_only();
+    let bound = server.hub.runtime.bind(&address.endpoint(), options).await;
     let listener = bound.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Reason::AddressInUse,
         _ => Reason::Failed,
