@@ -82,13 +82,11 @@ impl Sockets for SmolSockets {
     }
 
     async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let socket = Arc::<Async<net::TcpListener>>::from(listener);
-        Ok(tcp_listener(address, options, move |cx| {
-            let (stream, peer) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+        let socket = Arc::<Async<net::TcpListener>>::from(TcpListener::bind(address).await?);
+        tcp_listener(socket, options, |socket, cx| {
+            let (stream, peer) = ready!(poll_accept(socket, cx, |socket| socket.accept()))?;
             Poll::Ready(Ok((Stream::from(TcpStream::try_from(stream)?), peer)))
-        }))
+        })
     }
 
     #[cfg(all(unix, not(callosum_portable)))]
@@ -97,8 +95,8 @@ impl Sockets for SmolSockets {
     }
 
     #[cfg(all(unix, not(callosum_portable)))]
-    fn listen_ipc(path: &std::path::Path) -> io::Result<Box<dyn Listener>> {
-        crate::ipc::listen(path)
+    fn listen_ipc(path: &std::path::Path, options: SocketOptions) -> io::Result<Box<dyn Listener>> {
+        crate::ipc::listen(path, &options)
     }
 }
 

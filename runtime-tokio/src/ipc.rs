@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use callosum_runtime::SocketOptions;
 use callosum_runtime::rt::{BoxSocket, Listener, SocketFile, ipc_listener};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -13,8 +14,8 @@ pub(crate) async fn connect(path: &Path) -> io::Result<BoxSocket> {
     Ok(Box::new(Stream(UnixStream::connect(path).await?)))
 }
 
-pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {
-    let (socket, file) = SocketFile::listen(path)?;
+pub(crate) fn listen(path: &Path, options: &SocketOptions) -> io::Result<Box<dyn Listener>> {
+    let (socket, file) = SocketFile::listen(path, options)?;
     let listener = UnixListener::from_std(socket)?;
     Ok(ipc_listener(file, move |cx| listener.poll_accept(cx).map_ok(|(stream, _)| Stream(stream))))
 }

@@ -87,10 +87,9 @@ impl Sockets for TokioSockets {
 
     async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
         let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok(tcp_listener(address, options, move |cx| {
+        tcp_listener(listener, options, |listener, cx| {
             listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream(stream), peer))
-        }))
+        })
     }
 
     #[cfg(all(unix, not(callosum_portable)))]
@@ -99,8 +98,8 @@ impl Sockets for TokioSockets {
     }
 
     #[cfg(all(unix, not(callosum_portable)))]
-    fn listen_ipc(path: &std::path::Path) -> io::Result<Box<dyn Listener>> {
-        crate::ipc::listen(path)
+    fn listen_ipc(path: &std::path::Path, options: SocketOptions) -> io::Result<Box<dyn Listener>> {
+        crate::ipc::listen(path, &options)
     }
 }
 

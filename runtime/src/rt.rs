@@ -16,6 +16,8 @@ use crate::{Endpoint, SocketOptions};
 
 mod sockets;
 
+#[cfg(all(unix, not(callosum_portable)))]
+pub(crate) use sockets::BACKLOG;
 pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
 pub use crate::waiters::{Change, Waiters};

@@ -1,4 +1,4 @@
-//! Options that an endpoint sets on its TCP connections.
+//! Options that an endpoint sets on its sockets.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use socket2::{SockRef, TcpKeepalive};
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
-/// Options of the TCP connections of an endpoint, those that it accepts and those that it makes. What is not set is the system's.
+/// Options of the sockets of an endpoint: of its TCP connections, those that it accepts and those that it makes, and of the Unix domain
+/// sockets that it listens on. What is not set is the system's.
 ///
 /// Nagle's algorithm is always off.
 ///
@@ -24,6 +25,7 @@ pub struct SocketOptions {
     keepalive: Option<Keepalive>,
     send_buffer: Option<usize>,
     receive_buffer: Option<usize>,
+    owner_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,18 @@ impl SocketOptions {
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = Some(bytes);
         self
+    }
+
+    /// Lets only the user of this process, and root, connect to the Unix domain sockets that it listens on: their files get the mode 0600
+    /// before they accept connections. Default: the mode follows the umask.
+    pub fn owner_only(mut self) -> Self {
+        self.owner_only = true;
+        self
+    }
+
+    #[cfg_attr(any(not(unix), callosum_portable), expect(dead_code, reason = "there are no such files"))]
+    pub(crate) fn is_owner_only(&self) -> bool {
+        self.owner_only
     }
 
     pub(crate) fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {

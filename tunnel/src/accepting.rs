@@ -109,10 +109,11 @@ pub(crate) async fn accept_loop(
     mut listener: Box<dyn Listener>,
     mut each: impl FnMut(Accepted, Option<SocketAddr>),
 ) {
-    let mut accepted = 0_u32;
+    let (mut accepted, mut is_failing) = (0_u32, false);
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
+                is_failing = false;
                 each(Accepted::new(socket), from.strip_prefix("tcp://").and_then(|from| from.parse().ok()));
                 accepted = accepted.wrapping_add(1);
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
@@ -123,8 +124,12 @@ pub(crate) async fn accept_loop(
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
-                tracing::warn!(%forward, %error, "can't accept");
-                hub.events.send(TunnelEvent::AcceptFailed { forward: forward.clone(), kind: error.kind() });
+                // Once until it accepts again, however often it tries.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%forward, %error, "can't accept");
+                    let forward = forward.clone();
+                    hub.events.send(TunnelEvent::AcceptFailed { forward, error: Arc::new(error) });
+                }
                 sleep(&*hub.runtime, ACCEPT_PAUSE).await;
             }
         }
@@ -147,3 +152,6 @@ async fn yield_now(runtime: &dyn Runtime) {
 pub(crate) fn answered(reply: Vec<u8>, reader: callosum_runtime::BodyReader) -> Incoming {
     Incoming::Stream { preface: Bytes::from(reply), reader }
 }
+
+#[cfg(test)]
+mod tests;

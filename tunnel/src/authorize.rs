@@ -73,7 +73,8 @@ pub struct Permission {
     rule: Arc<str>,
     max_connections: Option<u32>,
     idle_timeout: Option<Duration>,
-    proxy_protocol: bool,
+    /// `None`: as the rule of the grant says.
+    proxy_protocol: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -93,7 +94,7 @@ impl Permission {
             rule: rule.into(),
             max_connections: None,
             idle_timeout: None,
-            proxy_protocol: false,
+            proxy_protocol: None,
         }
     }
 
@@ -116,9 +117,10 @@ impl Permission {
         self
     }
 
-    /// Writes a PROXY protocol header, version 2, to the target before anything else, with the client's address.
+    /// Writes a PROXY protocol header, version 2, to the target before anything else, with the client's address. Default: no, or
+    /// as the rule of the [`Grant`] says.
     pub fn proxy_protocol(mut self, write: bool) -> Self {
-        self.proxy_protocol = write;
+        self.proxy_protocol = Some(write);
         self
     }
 
@@ -146,7 +148,11 @@ impl Permission {
     }
 
     pub(crate) fn writes_proxy_header(&self) -> bool {
-        self.proxy_protocol
+        let by_rule = || match &self.admits {
+            Admits::By(grant) => grant.proxy_protocol(),
+            Admits::Every | Admits::Some(_) => false,
+        };
+        self.proxy_protocol.unwrap_or_else(by_rule)
     }
 }
 
@@ -156,7 +162,7 @@ impl From<Grant> for Permission {
             rule: grant.rule().clone(),
             max_connections: grant.max_connections().map(|most| most.get()),
             idle_timeout: grant.idle_timeout(),
-            proxy_protocol: false,
+            proxy_protocol: None,
             admits: Admits::By(grant),
         }
     }

@@ -6,19 +6,23 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use callosum_runtime::rt::{BoxSocket, Runtime, from_now};
 use callosum_runtime::{Endpoint, SocketOptions};
 
 use crate::resolve::Resolver;
-use crate::time::within;
+use crate::time::{sleep, within};
 use crate::{Host, Reason, Target};
 
 /// Options that notice when the other end of a connection has vanished, which a connection that is idle for hours would not.
 pub(crate) fn keepalive() -> SocketOptions {
     SocketOptions::default().keepalive(Duration::from_secs(60), Duration::from_secs(10))
 }
+
+/// Pauses between attempts to connect to a Unix socket whose backlog is full: at first, and at most.
+const RETRY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
 
 /// Everything that is needed to connect.
 pub(crate) struct Dialer<'a> {
@@ -50,7 +54,7 @@ impl Dialer<'_> {
             match target {
                 Target::Unix(path) => {
                     let admitted = admit(None)?;
-                    let socket = self.runtime.connect(&Endpoint::Ipc(path.clone()), self.socket).await;
+                    let socket = self.connect_unix(path).await;
                     let socket = socket.map_err(|error| reason(&error, Reason::Refused))?;
                     Ok((Dialled { socket, address: None }, admitted))
                 }
@@ -58,6 +62,22 @@ impl Dialer<'_> {
             }
         };
         within(self.runtime, self.timeout, dialling).await.unwrap_or(Err(Reason::TimedOut))
+    }
+
+    /// Waits while the target's backlog is full, as a connection to a TCP port does in the kernel: a Unix socket that does not block
+    /// gets `EAGAIN` instead, and nothing tells when to try again.
+    async fn connect_unix(&self, path: &Path) -> io::Result<BoxSocket> {
+        let endpoint = Endpoint::Ipc(path.to_owned());
+        let mut pause = RETRY[0];
+        loop {
+            match self.runtime.connect(&endpoint, self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sleep(self.runtime, pause).await;
+                    pause = (pause * 2).min(RETRY[1]);
+                }
+                connected => return connected,
+            }
+        }
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {

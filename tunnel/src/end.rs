@@ -10,7 +10,8 @@ pub enum End {
     /// The socket on this side was reset, or failed.
     #[error("reset")]
     ResetHere,
-    /// The socket on the other side was reset, or the other side ended the connection.
+    /// The socket on the other side was reset, or the other side ended the connection. On the connecting side this is also what
+    /// became idle, was revoked or was shut down on the accepting side: a call that is cancelled does not say why.
     #[error("reset by the other side")]
     ResetThere,
     /// The Callosum connection ended.

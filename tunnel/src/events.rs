@@ -1,6 +1,8 @@
 //! The events of a tunnel, as a stream.
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -36,13 +38,23 @@ pub enum TunnelEvent {
         /// How long this side waits before it asks again.
         after: Duration,
     },
-    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again after a
-    /// pause.
+    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again every 100 ms; this
+    /// is an event again once it has accepted.
     AcceptFailed {
         /// The forward.
         forward: Arc<str>,
         /// What the system said.
-        kind: std::io::ErrorKind,
+        error: Arc<io::Error>,
+    },
+    /// A client of a dynamic forward has named no target: its handshake failed, and its connection is closed. Clients that
+    /// close their connection themselves are no events.
+    HandshakeFailed {
+        /// The forward.
+        forward: Arc<str>,
+        /// The client's address, if it has one.
+        source: Option<SocketAddr>,
+        /// Why.
+        error: HandshakeError,
     },
     /// A connection is open.
     Opened(Arc<ConnectionInfo>),
@@ -55,6 +67,21 @@ pub enum TunnelEvent {
     },
     /// A connection that was open has ended.
     Closed(Summary),
+}
+
+/// Why the handshake of a SOCKS5 or HTTP CONNECT client failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// It is neither protocol, or asks for what is not supported.
+    #[error("{0}")]
+    Malformed(String),
+    /// It took longer than the [timeout](crate::TunnelSettings::handshake_timeout).
+    #[error("the handshake took too long")]
+    TimedOut,
+    /// 1,024 clients of the forward were in their handshake, this one for the longest time, when another connected.
+    #[error("evicted: too many clients are in their handshake")]
+    Evicted,
 }
 
 /// The result of an open connection.
@@ -190,8 +217,8 @@ mod tests {
     fn a_subscriber_misses_the_oldest_of_too_many_and_no_other_subscriber_does() {
         let sink = Sink::default();
         let send = |n: usize| {
-            let (forward, kind) = (n.to_string().into(), std::io::ErrorKind::Other);
-            sink.send(TunnelEvent::AcceptFailed { forward, kind });
+            let (forward, error) = (n.to_string().into(), Arc::new(io::ErrorKind::Other.into()));
+            sink.send(TunnelEvent::AcceptFailed { forward, error });
         };
         let names = |range: std::ops::Range<usize>| range.map(|n| n.to_string()).collect::<Vec<_>>();
         let (mut reads, mut lags) = (sink.subscribe(), sink.subscribe());

@@ -96,7 +96,7 @@ impl Hub {
         let live = Arc::new(Live::new(info, totals, stop, self.events.clone()));
         registry.live.insert(id, live.clone());
         drop(registry);
-        measure::begin(&live.info);
+        measure::begin(&live);
         Ok(Guard { hub: self.clone(), span: span(&live.info), live, outcome: Ok(End::Dropped) })
     }
 
@@ -229,7 +229,7 @@ impl Drop for Guard {
                 TunnelEvent::Refused { connection, reason }
             }
         };
-        measure::end(&live.info, outcome, [to_target, from_target], duration);
+        measure::end(live, outcome, [to_target, from_target], duration);
         self.hub.events.send(event);
         let mut registry = self.hub.registry.lock();
         registry.live.remove(&live.info.id);

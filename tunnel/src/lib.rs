@@ -80,7 +80,7 @@ pub use authorize::{Authorizer, Permission, Requester};
 pub use connection::{ConnectionInfo, ConnectionState, Side};
 pub use driver::TunnelDriver;
 pub use end::End;
-pub use events::{Summary, TunnelEvent, TunnelEvents};
+pub use events::{HandshakeError, Summary, TunnelEvent, TunnelEvents};
 pub use forward_spec::{ForwardSpec, ParseForwardError};
 pub use listen::{ListenAddress, ParseListenAddressError};
 pub use reason::Reason;

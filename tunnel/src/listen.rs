@@ -19,7 +19,8 @@ use crate::target::{parse_path, parse_port};
 pub enum ListenAddress {
     /// A TCP address and port. Port 0 lets the system choose one.
     Tcp(SocketAddr),
-    /// A Unix stream socket, by its absolute path of at most 107 bytes, without `.`, `..` and empty parts.
+    /// A Unix stream socket, by its absolute path of at most 107 bytes, without `.`, `..` and empty parts. Its file has the mode 0600:
+    /// only the user of the process that listens may connect.
     Unix(PathBuf),
 }
 

@@ -1,17 +1,18 @@
 //! Metrics through the `metrics` facade, with the feature `metrics`; nothing without.
+//!
+//! Their labels are those of the totals, which have a bound: users may name any number of targets.
 
 use std::time::Duration;
 
-use crate::ConnectionInfo;
-use crate::connection::Outcome;
+use crate::connection::{Live, Outcome};
 
 #[cfg(not(feature = "metrics"))]
 mod recording {
     use super::*;
 
-    pub(crate) fn begin(_: &ConnectionInfo) {}
+    pub(crate) fn begin(_: &Live) {}
 
-    pub(crate) fn end(_: &ConnectionInfo, _: Outcome, _: [u64; 2], _: Duration) {}
+    pub(crate) fn end(_: &Live, _: Outcome, _: [u64; 2], _: Duration) {}
 }
 
 #[cfg(feature = "metrics")]
@@ -21,20 +22,25 @@ mod recording {
     use super::*;
     use crate::{End, Reason, Side};
 
-    fn labels(info: &ConnectionInfo) -> Vec<Label> {
-        let side = match info.side {
+    fn labels(live: &Live) -> Vec<Label> {
+        let side = match live.info.side {
             Side::Accepting => "accepting",
             Side::Connecting => "connecting",
         };
-        vec![Label::new("side", side), Label::new("user", info.user.clone().unwrap_or_default())]
+        let counted = &live.totals;
+        vec![
+            Label::new("side", side),
+            Label::new("user", counted.user.clone().unwrap_or_default()),
+            Label::new("forward", counted.forward.clone()),
+        ]
     }
 
-    pub(crate) fn begin(info: &ConnectionInfo) {
-        gauge!("callosum_tunnel_connections", labels(info).iter()).increment(1.0);
+    pub(crate) fn begin(live: &Live) {
+        gauge!("callosum_tunnel_connections", labels(live).iter()).increment(1.0);
     }
 
-    pub(crate) fn end(info: &ConnectionInfo, outcome: Outcome, [to, from]: [u64; 2], duration: Duration) {
-        let mut labels = labels(info);
+    pub(crate) fn end(live: &Live, outcome: Outcome, [to, from]: [u64; 2], duration: Duration) {
+        let mut labels = labels(live);
         gauge!("callosum_tunnel_connections", labels.iter()).decrement(1.0);
         for (direction, bytes) in [("to_target", to), ("from_target", from)] {
             labels.push(Label::new("direction", direction));

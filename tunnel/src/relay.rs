@@ -48,6 +48,9 @@ const ROUNDS: usize = 16;
 /// How long the other side may take to come to the mark of a reset.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How often a socket that has ended is asked whether it was reset since. To be asked costs a system call.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
 pub(crate) struct Relay {
     socket: BoxSocket,
@@ -55,7 +58,11 @@ pub(crate) struct Relay {
     down: Down,
     /// Fires if the other side has not reached the mark in time.
     linger: Option<Pin<Box<dyn Timer>>>,
+    /// Fires when the socket is to be asked whether it was reset after its end.
+    probe: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
+    /// Bytes of the preface that were not written: this side's own, and not counted.
+    preface: usize,
     runtime: Arc<dyn Runtime>,
     is_over: bool,
 }
@@ -107,14 +114,16 @@ impl Relay {
         writer: BodyWriter,
         incoming: Incoming,
     ) -> Self {
-        let down = match incoming {
-            Incoming::Answer(answer) => Down::Opening(answer),
+        let (down, preface) = match incoming {
+            Incoming::Answer(answer) => (Down::Opening(answer), 0),
             Incoming::Stream { preface, reader } => {
+                let size = preface.len();
                 let pieces = if preface.is_empty() { VecDeque::new() } else { VecDeque::from([preface]) };
-                Down::Open { reader, pieces }
+                (Down::Open { reader, pieces }, size)
             }
         };
-        Self { socket, up: Up::Open(writer), down, linger: None, live, runtime, is_over: false }
+        let (linger, probe) = (None, None);
+        Self { socket, up: Up::Open(writer), down, linger, probe, live, preface, runtime, is_over: false }
     }
 
     /// Copies until both directions have ended.
@@ -123,6 +132,7 @@ impl Relay {
         if let Err(outcome) = polled {
             return Poll::Ready(outcome);
         }
+        self.poll_probe(cx);
         if let Some(linger) = &mut self.linger
             && linger.as_mut().poll(cx).is_ready()
         {
@@ -233,6 +243,24 @@ impl Relay {
         Ok(())
     }
 
+    /// Finds out that the socket was reset after its end, while nothing is written to it. A socket that has ended is ready to be
+    /// read for ever, and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no
+    /// bytes is enough.
+    fn poll_probe(&mut self, cx: &mut Context<'_>) {
+        if !matches!((&self.up, &self.down), (Up::Finished(_), Down::Opening(_) | Down::Open { .. })) {
+            self.probe = None;
+            return;
+        }
+        let runtime = &*self.runtime;
+        let probe = self.probe.get_or_insert_with(|| runtime.timer(from_now(runtime, PROBE)));
+        while probe.as_mut().poll(cx).is_ready() {
+            if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_write(cx, &[]) {
+                return self.break_down();
+            }
+            probe.as_mut().reset(from_now(runtime, PROBE));
+        }
+    }
+
     fn start_to_linger(&mut self) {
         self.live.reset_here();
         let runtime = &*self.runtime;
@@ -307,7 +335,7 @@ impl Relay {
             }
             match poll_write_pieces(&mut self.socket, pieces, cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Ok(size)) => self.count_down(size),
                 Poll::Ready(Err(_)) => {
                     self.break_down();
                     return Ok(());
@@ -326,11 +354,18 @@ impl Relay {
             }
             match poll_write_pieces(&mut self.socket, pieces, cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Ok(size)) => self.count_down(size),
                 Poll::Ready(Err(_)) => return Err(Ok(End::ResetThere)),
             }
         }
         Ok(())
+    }
+
+    /// Counts written bytes, without those of the preface, which come first.
+    fn count_down(&mut self, written: usize) {
+        let of_preface = written.min(self.preface);
+        self.preface -= of_preface;
+        self.live.count_down(written - of_preface);
     }
 
     /// The socket takes no more. What it has given, and still gives, goes up all the same.

@@ -23,8 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The server's driver checks once a second whether the file has changed, and reads it when nothing more has changed at
 /// the next check, so that a file is not read while it is being written. Then all its rules apply at once, and
 /// connections that they no longer allow are closed; the others keep the limits with which they were opened. While the
-/// file is missing or has a mistake, the last rules that were read stay in force, and a warning says what is wrong with
-/// it.
+/// file is missing, can't be read or has a mistake, the last rules that were read stay in force, and a warning says what is
+/// wrong with it. A file that the system does not let this process read, as for lack of file descriptors, is tried again at
+/// each check.
 ///
 /// The user is the identity that the peer was admitted as. A peer without an identity is refused whatever the rules
 /// say, unless [`anonymous`](Self::anonymous) gives it a name.
@@ -128,7 +129,8 @@ impl RuleSet {
         self
     }
 
-    /// Writes a PROXY protocol header, version 2, to each target. All targets must expect one.
+    /// Writes a PROXY protocol header, version 2, to each target, which must all expect one. Default: to those of rules with
+    /// `proxy_protocol = true`.
     pub fn proxy_protocol(mut self, write: bool) -> Self {
         self.proxy_protocol = write;
         self
@@ -165,38 +167,21 @@ impl RuleSet {
         Ok(())
     }
 
-    /// Reads the file if it has changed, and not again since it was looked at before.
+    /// Applies what is new in the file.
     fn look_again(&self, file: &Mutex<Watched>) {
         let mut file = file.lock();
-        let problem = match FileStamp::of(&file.path) {
-            Ok(look) if file.read == Some(look) => return,
-            Ok(look) if file.last == Some(look) => {
-                // Even after an error, it is read again only when it changes again.
-                (file.read, file.last) = (Some(look), None);
-                read(&file.path).map(|rules| self.put(rules)).err()
-            }
-            Ok(look) => {
-                file.last = Some(look);
-                return;
-            }
-            Err(error) => {
-                file.read = None;
-                Some(RulesFileError::Io { path: file.path.clone(), error })
-            }
-        };
-        let problem = problem.map(|error| error.to_string());
-        let is_new = file.problem != problem;
-        file.problem.clone_from(&problem);
+        let stamp = FileStamp::of(&file.path);
+        let news = file.look(stamp, read).map(|rules| rules.map(|rules| self.put(rules)));
         let path = file.path.clone();
         // Those that are told may come back here.
         drop(file);
-        match &problem {
-            Some(error) if is_new => tracing::warn!(error, "the tunnel rules stay what they were"),
-            None if is_new => tracing::info!(path = %path.display(), "tunnel rules read again"),
-            _ => {}
-        }
-        if problem.is_none() {
-            self.shared.changed.wake_all();
+        match news {
+            Some(Ok(())) => {
+                self.shared.changed.wake_all();
+                tracing::info!(path = %path.display(), "tunnel rules read again");
+            }
+            Some(Err(error)) => tracing::warn!(%error, "the tunnel rules stay what they were"),
+            None => {}
         }
     }
 
@@ -216,7 +201,42 @@ impl RuleSet {
     ) -> Option<Permission> {
         let user = requester.user().or(self.anonymous.as_deref())?;
         let grant = grant(&self.rules(), user)?;
-        Some(Permission::from(grant).proxy_protocol(self.proxy_protocol))
+        let permission = Permission::from(grant);
+        Some(if self.proxy_protocol { permission.proxy_protocol(true) } else { permission })
+    }
+}
+
+impl Watched {
+    /// Reads the file if it has changed, and not again since it was looked at before. Returns the rules, or an error that
+    /// is new.
+    ///
+    /// A mistake stays until the file changes. What the system refused is read at each look: a descriptor may be free a
+    /// second later, and a withdrawn right must not stay in force for lack of one.
+    fn look(
+        &mut self,
+        stamp: io::Result<FileStamp>,
+        read: impl FnOnce(&Path) -> Result<Rules, RulesFileError>,
+    ) -> Option<Result<Rules, RulesFileError>> {
+        let rules = match stamp {
+            Ok(stamp) if self.read == Some(stamp) => return None,
+            Ok(stamp) if self.last == Some(stamp) => {
+                let rules = read(&self.path);
+                self.read = self.last.filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
+                rules
+            }
+            Ok(stamp) => {
+                self.last = Some(stamp);
+                return None;
+            }
+            Err(error) => {
+                self.read = None;
+                Err(RulesFileError::Io { path: self.path.clone(), error })
+            }
+        };
+        let problem = rules.as_ref().err().map(ToString::to_string);
+        let is_new = problem.is_none() || problem != self.problem;
+        self.problem = problem;
+        Some(rules).filter(|_| is_new)
     }
 }
 
@@ -251,7 +271,9 @@ impl Authorizer for RuleSet {
 }
 
 fn read(path: &Path) -> Result<Rules, RulesFileError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
-    Rules::parse(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
+    let text = fs::read(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
+    Rules::parse_bytes(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,11 @@ pub struct Totals {
 }
 
 /// The counters of one pair.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
+    /// As in [`Totals::user`] and [`Totals::forward`].
+    pub(crate) user: Option<String>,
+    pub(crate) forward: Arc<str>,
     connections: AtomicU64,
     ended: AtomicU64,
     refused: AtomicU64,
@@ -47,6 +50,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    fn new((user, forward): Pair) -> Self {
+        let [connections, ended, refused, to_target, from_target] = Default::default();
+        Self { user, forward, connections, ended, refused, to_target, from_target }
+    }
+
     pub(crate) fn open(&self) {
         self.connections.fetch_add(1, Relaxed);
     }
@@ -91,18 +99,18 @@ impl Table {
             state.forwards.insert(user, forwards + 1);
             pair
         };
-        state.pairs.entry(pair).or_default().clone()
+        state.pairs.entry(pair.clone()).or_insert_with(|| Arc::new(Counters::new(pair))).clone()
     }
 
     pub(crate) fn snapshot(&self) -> Vec<Totals> {
         let state = self.0.lock();
-        let totals = state.pairs.iter().map(|((user, forward), counters)| {
+        let totals = state.pairs.values().map(|counters| {
             // The end of a connection is counted after its beginning.
             let ended = counters.ended.load(Relaxed);
             let connections = counters.connections.load(Relaxed);
             Totals {
-                user: user.clone(),
-                forward: forward.clone(),
+                user: counters.user.clone(),
+                forward: counters.forward.clone(),
                 connections,
                 open: connections.saturating_sub(ended),
                 refused: counters.refused.load(Relaxed),

@@ -100,8 +100,9 @@ where
     text.parse().map_err(|error: T::Err| malformed(error.to_string()))
 }
 
-/// The names of failures, and what each means before a connection is open (U-5).
-const REASONS: [(&str, Reason); 9] = [
+/// The names of failures, and what each means before a connection is open (U-5), or of a listener. Of several names of one reason, the
+/// first is sent.
+const REASONS: [(&str, Reason); 10] = [
     ("TunnelForbidden", Reason::Forbidden),
     ("TunnelRefused", Reason::Refused),
     ("TunnelUnreachable", Reason::Unreachable),
@@ -111,6 +112,8 @@ const REASONS: [(&str, Reason); 9] = [
     ("TunnelAddressInUse", Reason::AddressInUse),
     ("TunnelShuttingDown", Reason::ShuttingDown),
     ("TunnelFailed", Reason::Failed),
+    // A listener whose right was withdrawn (U-8).
+    ("TunnelRevoked", Reason::Forbidden),
 ];
 
 /// The same once it is open (U-7).

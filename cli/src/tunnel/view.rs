@@ -99,8 +99,8 @@ impl View {
                 (_, TunnelEvent::ListenFailed { forward, reason, .. }) => {
                     Some(format!("{forward}: the other side does not listen any more: {reason}"))
                 }
-                (_, TunnelEvent::AcceptFailed { forward, kind }) => {
-                    Some(format!("{forward}: can't accept: {kind}"))
+                (_, TunnelEvent::AcceptFailed { forward, error }) => {
+                    Some(format!("{forward}: can't accept: {error}"))
                 }
                 (_, TunnelEvent::Refused { connection, reason }) => {
                     let advice = if has_tunnels { advice_of_rules(reason) } else { advice(reason) };

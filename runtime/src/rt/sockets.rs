@@ -39,7 +39,7 @@ pub trait Sockets {
     ///
     /// # Errors
     /// As those of `SocketFile::listen`, or as the executor's.
-    fn listen_ipc(path: &Path) -> io::Result<Box<dyn Listener>> {
+    fn listen_ipc(path: &Path, _options: SocketOptions) -> io::Result<Box<dyn Listener>> {
         Err(no_ipc(path))
     }
 
@@ -64,7 +64,7 @@ pub trait Sockets {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => Self::listen_tcp((host, *port), options).await,
-                Endpoint::Ipc(path) => Self::listen_ipc(path),
+                Endpoint::Ipc(path) => Self::listen_ipc(path, options),
                 other => Err(unsupported(other)),
             }
         })
@@ -75,22 +75,34 @@ fn no_ipc(path: &Path) -> io::Error {
     unsupported(&Endpoint::Ipc(path.to_owned()))
 }
 
-/// Listens on a TCP socket at `address`, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these
-/// options.
-pub fn tcp_listener<S: ByteStream + AsSystemSocket>(
-    address: SocketAddr,
+/// Connections that a listener keeps until they are accepted. The system may keep fewer: Linux at most `net.core.somaxconn`, 4,096 by
+/// default. Past it Linux drops the SYN of a connection, whose client sends it again after 1 s. The standard library's 128 are too few
+/// for a burst of connections.
+pub(crate) const BACKLOG: i32 = 4_096;
+
+/// Listens on a TCP socket, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these options. Up to 4,096
+/// connections wait to be accepted, if the system keeps as many.
+///
+/// # Errors
+/// As the system's, for a socket that is not bound.
+pub fn tcp_listener<L: AsSystemSocket + Send + 'static, S: ByteStream + AsSystemSocket>(
+    listener: L,
     options: SocketOptions,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, SocketAddr)>> + Send + 'static,
-) -> Box<dyn Listener> {
+    mut poll: impl FnMut(&L, &mut Context<'_>) -> Poll<io::Result<(S, SocketAddr)>> + Send + 'static,
+) -> io::Result<Box<dyn Listener>> {
+    let socket = listener.as_system_socket().0;
+    // Listens already, with the executor's backlog: listening again changes it.
+    socket.listen(BACKLOG)?;
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
     let endpoint = Endpoint::Tcp { host: address.ip().to_string(), port: address.port() };
     let poll = move |cx: &mut Context<'_>| {
-        poll(cx).map_ok(|(stream, address)| {
+        poll(&listener, cx).map_ok(|(stream, address)| {
             // Fails for a connection that the peer has reset already, which says nothing of the next.
             let _ = set_up_tcp(&stream, &options);
             (Box::new(stream) as BoxSocket, format!("tcp://{address}"))
         })
     };
-    Box::new(Polled { poll, endpoint, _file: None })
+    Ok(Box::new(Polled { poll, endpoint, _file: None }))
 }
 
 /// Listens on a Unix domain socket that is bound to `file`, whose next connection `poll` accepts.

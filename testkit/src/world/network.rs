@@ -343,13 +343,16 @@ impl Network {
     /// Opens a connection to the listener there.
     ///
     /// # Errors
-    /// If the place has no listener, or too many connections wait for it to accept them.
+    /// If the place has no listener, or too many connections wait for it to accept them; of a path, this is `WouldBlock`, as on Linux.
     pub(super) fn connect(&self, from: HostId, to: HostId, place: Place) -> io::Result<End> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let listening =
-            state.listeners.get_mut(&(to, place)).filter(|listening| listening.arrivals.len() < BACKLOG);
-        let Some(listening) = listening else { return Err(io::ErrorKind::ConnectionRefused.into()) };
+        let is_path = matches!(place, Place::Path(_));
+        let listening = match state.listeners.get_mut(&(to, place)) {
+            Some(listening) if listening.arrivals.len() < BACKLOG => listening,
+            Some(_) if is_path => return Err(io::ErrorKind::WouldBlock.into()),
+            _ => return Err(io::ErrorKind::ConnectionRefused.into()),
+        };
         state.next += 1;
         let connection = state.next;
         let open =

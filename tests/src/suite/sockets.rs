@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use callosum_runtime::rt::Listener;
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::rig::{PATIENCE, Rig};
 
@@ -44,6 +45,42 @@ pub async fn accepting_given_up(rig: Rig) {
         assert_eq!(index, [n], "streams come in the order in which they were connected");
     }
     assert!(listener.accept().now_or_never().is_none(), "all were accepted");
+}
+
+/// Connections wait to be accepted, more of them than the 128 that the standard library asks the system to keep. If the system kept
+/// fewer, the last ones would not be connected while nobody accepts.
+pub async fn many_wait_to_be_accepted(rig: Rig) {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+    let most = most.and_then(|most| most.trim().parse().ok()).unwrap_or(128);
+    let mut listener = listen(&rig).await;
+    let endpoint = listener.endpoint().expect("it listens");
+    let mut clients = Vec::new();
+    while clients.len() < most.min(512) {
+        clients.push(rig.open(&endpoint).await);
+    }
+    for _ in clients {
+        listener.accept().await.expect("it has connected");
+    }
+}
+
+/// A Unix socket whose queue is full says so, and does not pass for one without a listener.
+pub async fn a_full_queue_would_block(rig: Rig) {
+    let endpoint = rig.endpoint().parse().expect("it is an endpoint");
+    let Endpoint::Ipc(file) = &endpoint else { panic!("it is a Unix socket") };
+    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
+    let listener = listener.expect("the system has them");
+    rustix::net::bind(&listener, &SocketAddrUnix::new(file).expect("it is short")).expect("nothing is there");
+    rustix::net::listen(&listener, 1).expect("it is bound");
+    let mut waiting = Vec::new();
+    let error = loop {
+        match rig.runtime().connect(&endpoint, SocketOptions::default()).await {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert!(!waiting.is_empty());
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    std::fs::remove_file(file).expect("it is there");
 }
 
 /// Closing a stream tells the peer that no more comes, though the stream is not dropped, and the peer can still write.

@@ -56,7 +56,7 @@ macro_rules! sockets {
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
                 unbindable, several_endpoints, no_listening_after_the_end, many_peers;
             listening: shut_down_while_binding, driver_that_never_ran;
-            sockets: accepting_given_up, half_closed, options, timers;
+            sockets: accepting_given_up, half_closed, many_wait_to_be_accepted, options, timers;
             tls: over_a_socket;
             plugging: endless_stream;
         });
@@ -158,7 +158,7 @@ macro_rules! host {
             mod ipc {
                 transports!($host, Ipc);
                 callosum_tests::behaviour!(on, $host, Ipc, {
-                    sockets: accepting_given_up, half_closed;
+                    sockets: accepting_given_up, half_closed, many_wait_to_be_accepted, a_full_queue_would_block;
                 });
             }
         }

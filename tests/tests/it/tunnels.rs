@@ -4,12 +4,17 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
 use callosum_hosts::{Host, for_each_host};
 use callosum_runtime::{Binder, Connector, Drained};
-use callosum_tunnel::{Forward, RuleSet, Rules, ServerSettings, Tunnel, TunnelServer, TunnelSettings};
+use callosum_tunnel::{
+    End, Forward, ListenAddress, RuleSet, Rules, ServerSettings, Target, Tunnel, TunnelEvent, TunnelEvents,
+    TunnelServer, TunnelSettings,
+};
+use futures_util::StreamExt;
 
 macro_rules! host {
     ($module:ident, $host:ident) => {
@@ -22,6 +27,16 @@ macro_rules! host {
             #[test]
             fn resets_and_a_reader_that_stalls() {
                 super::resets_and_a_reader_that_stalls(super::Host::$host);
+            }
+
+            #[test]
+            fn a_reset_after_the_end() {
+                super::a_reset_after_the_end(super::Host::$host);
+            }
+
+            #[test]
+            fn unix_sockets_are_their_owners_alone() {
+                super::unix_sockets_are_their_owners_alone(super::Host::$host);
             }
         }
     };
@@ -184,5 +199,73 @@ fn resets_and_a_reader_that_stalls(host: Host) {
     unread.read_exact(&mut read).unwrap();
     assert!(read.iter().all(|byte| *byte == 7));
     drop((writing.join().unwrap(), unread));
+    executor.block_on(ends.end());
+}
+
+/// How the next connection ends.
+async fn end(events: &mut TunnelEvents) -> End {
+    loop {
+        if let TunnelEvent::Closed(summary) = events.next().await.unwrap() {
+            return summary.end;
+        }
+    }
+}
+
+/// A system does not report it to who reads.
+fn a_reset_after_the_end(host: Host) {
+    let executor = host.start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (ends, forward) = executor.block_on(async {
+        let ends = Ends::new(host, &rules(&[port])).await;
+        let target = format!("127.0.0.1:{port}").parse().unwrap();
+        let forward = ends.tunnel.local("127.0.0.1:0".parse().unwrap(), target).await.unwrap();
+        (ends, forward)
+    });
+    let mut pairs = Vec::new();
+    for client_resets in [true, false] {
+        let here = connect(&forward);
+        let (there, _) = listener.accept().unwrap();
+        let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+        first.write_all(b"all of it").unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        let mut read = Vec::new();
+        second.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"all of it");
+        second.write_all(b"unread").unwrap();
+        first.peek(&mut [0]).unwrap();
+        pairs.push((first, second));
+    }
+    let (mut events, mut serving) = (ends.tunnel.events(), ends.serving.events());
+    for (first, second) in pairs {
+        // With unread bytes, and so reset.
+        drop(first);
+        let mut ended = executor.block_on(async { [end(&mut events).await, end(&mut serving).await] });
+        ended.sort_by_key(|end| *end == End::ResetThere);
+        assert_eq!(ended, [End::ResetHere, End::ResetThere]);
+        (&second).write_all(b"too late").unwrap_err();
+    }
+    executor.block_on(ends.end());
+}
+
+/// Whatever the umask: the sockets that a forward listens on, here and on the other side.
+fn unix_sockets_are_their_owners_alone(host: Host) {
+    let executor = host.start().unwrap();
+    let path = |name: &str| {
+        let file = format!("callosum-tunnel-{}-{host:?}-{name}.sock", std::process::id());
+        std::env::temp_dir().join(file)
+    };
+    let (here, there) = (path("here"), path("there"));
+    let rules = format!("[[listen]]\nname = 'sockets'\nusers = ['test']\npaths = [{there:?}]\n");
+    let ends = executor.block_on(async {
+        let ends = Ends::new(host, &rules).await;
+        let target: Target = "127.0.0.1:1".parse().unwrap();
+        ends.tunnel.local(ListenAddress::Unix(here.clone()), target.clone()).await.unwrap();
+        ends.tunnel.remote(ListenAddress::Unix(there.clone()), target).await.unwrap();
+        ends
+    });
+    for path in [&here, &there] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
     executor.block_on(ends.end());
 }

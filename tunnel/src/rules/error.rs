@@ -22,6 +22,9 @@ pub enum Mistake {
     /// It is not TOML, or has an unknown key, a value of another type, or a rule without a name.
     #[error("{0}")]
     Syntax(String),
+    /// The text is not UTF-8.
+    #[error("this byte is not UTF-8: save the file in that encoding")]
+    NotUtf8,
     /// A name of a rule, user or group is empty, has white space at an end, or has control characters.
     #[error("{0:?} is not a name: it is empty, begins or ends with white space, or has control characters")]
     Name(String),

@@ -81,6 +81,11 @@ impl Grant {
         self.first.idle_timeout
     }
 
+    /// Whether the target gets a PROXY protocol header, version 2, before anything else.
+    pub fn proxy_protocol(&self) -> bool {
+        self.first.proxy_protocol
+    }
+
     fn rules(&self) -> impl Iterator<Item = &Arc<Permission>> {
         std::iter::once(&self.first).chain(&self.others)
     }

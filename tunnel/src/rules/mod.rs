@@ -62,9 +62,9 @@ use pattern::{HostPattern, PathPattern};
 ///
 /// - `[groups]`: names of groups, each with its users.
 /// - `[[connect]]`, a rule: `name`; `users` and `groups`, of which one must name the user; `hosts`, `networks` and `ports`, all
-///   of which must hold for a TCP connection, or `paths`, of which one must be the Unix socket; `max_connections` and
-///   `idle_timeout`.
-/// - `[[listen]]`, a rule: `name`, `users`, `groups` and limits as above; `addresses` and `ports`, or `paths`.
+///   of which must hold for a TCP connection, or `paths`, of which one must be the Unix socket; `max_connections`,
+///   `idle_timeout` and `proxy_protocol`.
+/// - `[[listen]]`, a rule: `name`, `users`, `groups`, `max_connections` and `idle_timeout` as above; `addresses` and `ports`, or `paths`.
 ///
 /// `hosts` without `networks` admits the public addresses of these hosts, `networks` without `hosts` admits targets that are
 /// addresses. [`is_public`] says what a public address is. Symbolic links in paths are not looked at: who may write to
@@ -92,6 +92,7 @@ struct Permission {
     scope: Scope,
     max_connections: Option<NonZero<u32>>,
     idle_timeout: Option<Duration>,
+    proxy_protocol: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +117,15 @@ impl Rules {
     /// The first mistake, with its line and column.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         parse::parse(text)
+    }
+
+    /// The same, of a text that may not be UTF-8, which is a mistake.
+    pub(crate) fn parse_bytes(text: &[u8]) -> Result<Self, RulesError> {
+        let valid = text.utf8_chunks().next().map_or("", |first| first.valid());
+        match valid.len() == text.len() {
+            true => Self::parse(valid),
+            false => Err(RulesError::at(valid, valid.len()..valid.len(), Mistake::NotUtf8)),
+        }
     }
 
     /// The permission of a user to name this target, if there is one.

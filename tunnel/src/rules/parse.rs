@@ -50,6 +50,8 @@ struct ConnectRule {
     paths: Texts,
     max_connections: Option<Spanned<i64>>,
     idle_timeout: Option<Spanned<String>>,
+    #[serde(default)]
+    proxy_protocol: bool,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +79,7 @@ struct Common {
     groups: Texts,
     max_connections: Option<Spanned<i64>>,
     idle_timeout: Option<Spanned<String>>,
+    proxy_protocol: bool,
 }
 
 /// A mistake, at the value that has it.
@@ -140,7 +143,7 @@ struct Reader {
 
 impl Reader {
     fn connect(&mut self, rule: ConnectRule) -> Checked<Rule> {
-        let ConnectRule { name, users, groups, max_connections, idle_timeout, .. } = rule;
+        let ConnectRule { name, users, groups, max_connections, idle_timeout, proxy_protocol, .. } = rule;
         let hosts = rule.hosts.iter().map(host).collect::<Checked<Vec<_>>>()?;
         let networks = rule.networks.iter().map(network).collect::<Checked<Vec<_>>>()?;
         let with_ports = !hosts.is_empty() || !networks.is_empty();
@@ -151,7 +154,7 @@ impl Reader {
         let ports = ports(&name, with_ports, &rule.ports, parse_ports)?;
         let paths = rule.paths.iter().map(path).collect::<Checked<_>>()?;
         let scope = Scope::Connect { hosts, networks, ports, paths };
-        self.rule(Common { name, users, groups, max_connections, idle_timeout }, scope)
+        self.rule(Common { name, users, groups, max_connections, idle_timeout, proxy_protocol }, scope)
     }
 
     fn listen(&mut self, rule: ListenRule) -> Checked<Rule> {
@@ -164,7 +167,9 @@ impl Reader {
         let ports = ports(&name, !addresses.is_empty(), &rule.ports, listen_ports)?;
         let paths = rule.paths.iter().map(path).collect::<Checked<_>>()?;
         let scope = Scope::Listen { addresses, ports, paths };
-        self.rule(Common { name, users, groups, max_connections, idle_timeout }, scope)
+        // The targets are on the user's side.
+        let proxy_protocol = false;
+        self.rule(Common { name, users, groups, max_connections, idle_timeout, proxy_protocol }, scope)
     }
 
     fn rule(&mut self, common: Common, scope: Scope) -> Checked<Rule> {
@@ -196,6 +201,7 @@ impl Reader {
             scope,
             max_connections: common.max_connections.as_ref().map(max_connections).transpose()?,
             idle_timeout: common.idle_timeout.as_ref().map(idle_timeout).transpose()?,
+            proxy_protocol: common.proxy_protocol,
         };
         Ok(Rule { members, everyone, permission: Arc::new(permission) })
     }

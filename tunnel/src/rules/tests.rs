@@ -268,7 +268,18 @@ fn mistakes_of_syntax_are_told_with_their_place() {
     syntax("[[connect]]\nname = 'a'\nhosts = ['b']\nports = [22, §true]\n", "expected a port");
     syntax("[[connect]]\nname = 'a'\nmax_connections = §'5'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nidle_timeout = §5\n", "invalid type");
+    syntax("[[connect]]\nname = 'a'\nproxy_protocol = §'yes'\n", "invalid type");
+    syntax("[[listen]]\nname = 'a'\n§proxy_protocol = true\n", "unknown field");
     syntax("groups = §5\n", "invalid type");
+}
+
+#[test]
+fn a_text_that_is_not_utf_8_is_told_with_its_place() {
+    let error = Rules::parse_bytes(b"[groups]\n# \xc3\xa4\n\xc3\xa4 = [\"\xe4\"]\n").unwrap_err();
+    assert_eq!((error.line, error.column, error.mistake), (3, 7, Mistake::NotUtf8));
+    assert!(Rules::parse_bytes(EXAMPLE.as_bytes()).is_ok() && Rules::parse_bytes(b"").is_ok());
+    let error = Rules::parse_bytes("ä = 1".as_bytes()).unwrap_err();
+    assert_eq!((error.line, error.column), (1, 1));
 }
 
 /// A rule for alice with these lines.

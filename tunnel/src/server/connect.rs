@@ -90,7 +90,8 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {
         grant.given.is_at(address.map(|address| address.ip()));
         // A change of the rules may have rechecked it before its address was known.
-        if server.changes.load(Ordering::Acquire) != seen && !server.check_again(&grant.given).await {
+        if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none()
+        {
             return Err(Reason::Forbidden);
         }
         let preface = match permission.writes_proxy_header() {

@@ -73,10 +73,10 @@ impl Given {
     }
 
     /// Asks the authorizer whether the peer may have it, at the connected address if there is one.
-    pub(super) async fn may_have(&self, authorizer: &dyn Authorizer) -> bool {
-        let permission = self.ask(authorizer).await;
+    pub(super) async fn ask_again(&self, authorizer: &dyn Authorizer) -> Option<Permission> {
+        let permission = self.ask(authorizer).await?;
         let address = *self.address.lock();
-        permission.is_some_and(|permission| address.is_none_or(|address| permission.at(address).is_some()))
+        address.map_or(Some(permission.clone()), |address| permission.at(address))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn listen(
     }
     let _counted = server.count_listener(requester.user()).map_err(wire::refusal)?;
     let (listener, bound) = bind(&server, &address).await.map_err(wire::refusal)?;
-    if server.changes.load(Ordering::Acquire) != seen && !server.check_again(&grant.given).await {
+    if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
         return Err(wire::refusal(Reason::Forbidden));
     }
     let metadata = wire::listening(&bound)?;
@@ -77,7 +77,8 @@ async fn bind(
     server: &Shared,
     address: &ListenAddress,
 ) -> Result<(Box<dyn Listener>, ListenAddress), Reason> {
-    let bound = server.hub.runtime.bind(&address.endpoint(), server.settings.socket).await;
+    let options = server.settings.socket.owner_only();
+    let bound = server.hub.runtime.bind(&address.endpoint(), options).await;
     let listener = bound.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Reason::AddressInUse,
         _ => Reason::Failed,
@@ -114,25 +115,28 @@ impl Listening {
         };
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
         let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
-        let metadata = wire::connect(None, source).map_err(|_| Reason::Failed);
-        let counted = server
-            .counts
-            .take(&self.permission)
-            .and_then(|by_rule| Ok((by_rule, server.count_connection(self.requester.user())?)));
-        let (counted, metadata) = match (counted, metadata) {
-            (Ok(counted), Ok(metadata)) => (counted, metadata),
-            (Err(reason), _) | (_, Err(reason)) => return guard.set(Err(reason)),
-        };
-        let (opener, method, idle) = (self.opener.clone(), self.method.clone(), self.permission.idle());
+        let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
+        let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
         let runtime = server.hub.runtime.clone();
         let serving = async move {
-            // A revocation checks the listener, and not the connections that it has accepted since.
-            if server.changes.load(Ordering::Acquire) != seen {
-                server.check_again(&grant.given).await;
+            // A revocation checks the listener, and not the connections that it has accepted since. The limits may have changed, too.
+            let permission = match server.changes.load(Ordering::Acquire) == seen {
+                true => Ok(granted),
+                false => server.check_again(&grant.given).await.ok_or(Reason::Forbidden),
+            };
+            let counted = permission.and_then(|permission| {
+                let by_rule = server.counts.take(&permission)?;
+                let by_user = server.count_connection(guard.live.info.user.as_deref())?;
+                Ok((permission.idle(), by_rule, by_user))
+            });
+            match counted {
+                Ok((idle, by_rule, by_user)) => {
+                    serve(guard, opener, socket, (&method, metadata), idle).await.ok();
+                    drop::<(_, _, Grant)>((by_rule, by_user, grant));
+                }
+                Err(reason) => guard.set(Err(reason)),
             }
-            serve(guard, opener, socket, (&method, metadata), idle).await.ok();
-            drop::<(_, Grant)>((counted, grant));
         };
         runtime.spawn(Box::pin(serving.instrument(span)));
     }

@@ -29,7 +29,7 @@ use crate::hub::Hub;
 use crate::resolve::{Resolver, SystemResolver};
 use crate::time::within;
 use crate::totals::Totals;
-use crate::{Authorizer, End, Reason, wire};
+use crate::{Authorizer, End, Permission, Reason, wire};
 use counts::{Counted, Counts};
 use grants::{Given, Grants};
 
@@ -155,13 +155,13 @@ struct Shared {
 
 impl Shared {
     /// Authorizes a grant again, and stops it if it is refused or the decision times out.
-    async fn check_again(&self, given: &Given) -> bool {
-        let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.may_have(&*self.authorizer)).await;
-        let allowed = asked.unwrap_or(false);
-        if !allowed {
+    async fn check_again(&self, given: &Given) -> Option<Permission> {
+        let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.ask_again(&*self.authorizer)).await;
+        let permission = asked.flatten();
+        if permission.is_none() {
             given.stop.stop(End::Revoked);
         }
-        allowed
+        permission
     }
 
     /// Counts one more connection of a user.
@@ -274,7 +274,7 @@ async fn follow(shared: Arc<Shared>, changes: Option<BoxStream<'static, ()>>) {
             // Several at a time, so that a slow decision delays few others.
             let checks = shared.grants.all().into_iter().map(|given| {
                 let shared = shared.clone();
-                async move { shared.check_again(&given).await }
+                async move { drop(shared.check_again(&given).await) }
             });
             stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).for_each(|_| ready(())).await;
         }

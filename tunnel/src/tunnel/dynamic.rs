@@ -1,25 +1,29 @@
 //! Dynamic forwards: listens here for SOCKS5 and HTTP CONNECT clients, which name the target.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use callosum_runtime::rt::BoxSocket;
 use futures_io::{AsyncRead, AsyncWrite};
+use parking_lot::Mutex;
 use tracing::Instrument;
 
 use super::{Forward, ForwardError, Shared, Tunnel, accepted};
 use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
-use crate::connection::Outcome;
+use crate::connection::{Outcome, Stop};
+use crate::events::HandshakeError;
 use crate::hub::Guard;
-use crate::proxy::{Handshake, Progress, Request};
+use crate::proxy::{self, Handshake, Progress, Request};
 use crate::relay::Relay;
 use crate::time::within;
 use crate::timed::{Times, relay};
-use crate::{ListenAddress, Reason, wire};
+use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
 
-/// Clients of one forward that are still in their handshake. One more is reset.
-const MAX_NEGOTIATING: usize = 1_024;
+/// Clients of one forward that are still in their handshake. For one more, the oldest is reset: clients that say nothing keep nobody
+/// out.
+const MAX_HANDSHAKES: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.
 const READ: usize = 4 * 1024;
@@ -44,18 +48,59 @@ impl Tunnel {
         let name: Arc<str> = format!("{bound} → (dynamic)").into();
         let forward = name.clone();
         let accepting = async move {
-            let negotiating = Arc::new(());
+            let handshakes = Arc::<Handshakes>::default();
             accept_loop(&shared.hub, &forward, listener, |socket, source| {
-                if Arc::strong_count(&negotiating) > MAX_NEGOTIATING {
-                    // Dropped, and so reset.
-                    return;
-                }
-                let serving = negotiate(shared.clone(), forward.clone(), socket, source, negotiating.clone());
+                let unfinished = Handshakes::begin(&handshakes);
+                let serving = negotiate(shared.clone(), forward.clone(), socket, source, unfinished);
                 shared.hub.runtime.spawn(Box::pin(serving));
             })
             .await;
         };
         self.shared.run(name, bound, accepting)
+    }
+}
+
+/// The unfinished handshakes of a forward, the oldest first.
+#[derive(Default)]
+struct Handshakes(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    clients: BTreeMap<u64, Arc<Stop>>,
+}
+
+/// A handshake that counts as unfinished until this is dropped.
+struct Unfinished {
+    handshakes: Arc<Handshakes>,
+    id: u64,
+    evicted: Arc<Stop>,
+}
+
+impl Handshakes {
+    /// Counts one more, for which the oldest is evicted if there are too many.
+    fn begin(handshakes: &Arc<Self>) -> Unfinished {
+        let evicted = Arc::<Stop>::default();
+        let mut waiting = handshakes.0.lock();
+        let id = waiting.next;
+        waiting.next += 1;
+        let oldest = match waiting.clients.len() < MAX_HANDSHAKES {
+            true => None,
+            false => waiting.clients.pop_first(),
+        };
+        waiting.clients.insert(id, evicted.clone());
+        drop(waiting);
+        if let Some((_, oldest)) = oldest {
+            oldest.stop(End::Dropped);
+        }
+        Unfinished { handshakes: handshakes.clone(), id, evicted }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let finished = self.handshakes.0.lock().clients.remove(&self.id);
+        drop(finished);
     }
 }
 
@@ -65,41 +110,62 @@ async fn negotiate(
     forward: Arc<str>,
     mut socket: Accepted,
     source: Option<SocketAddr>,
-    negotiating: Arc<()>,
+    unfinished: Unfinished,
 ) {
-    let (runtime, timeout) = (&*shared.hub.runtime, shared.settings.handshake_timeout);
-    let hub = &shared.hub;
-    let asking = within(runtime, timeout, hub.unless_over(ask(socket.get())));
-    let Some(Some(Ok(request))) = asking.await else { return };
-    drop(negotiating);
+    let (hub, timeout) = (&shared.hub, shared.settings.handshake_timeout);
+    let asking = within(&*hub.runtime, timeout, hub.unless_over(ask(socket.get())));
+    let (error, reply) = match unfinished.evicted.or(asking).await {
+        Ok(Some(Some(Ok(request)))) => {
+            drop(unfinished);
+            return go(shared, forward, socket, source, request).await;
+        }
+        Ok(Some(Some(Err(Some(error))))) => {
+            (HandshakeError::Malformed(error.to_string()), Some(error.reply()))
+        }
+        // The client has gone, or the tunnel is over.
+        Ok(Some(_)) => return,
+        Ok(None) => (HandshakeError::TimedOut, None),
+        Err(_) => (HandshakeError::Evicted, None),
+    };
+    tracing::debug!(%forward, source = source.map(tracing::field::display), %error, "a client's handshake failed");
+    hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error });
+    if let Some(reply) = reply {
+        let refusing = within(&*hub.runtime, timeout, hub.unless_over(refuse(socket.get(), &reply)));
+        let _ = unfinished.evicted.or(refusing).await;
+    }
+}
+
+/// Opens the connection that a client has asked for.
+async fn go(
+    shared: Arc<Shared>,
+    forward: Arc<str>,
+    socket: Accepted,
+    source: Option<SocketAddr>,
+    request: Request,
+) {
     let wanted = accepted(&forward, Some(request.target.clone()), source);
     let Some(guard) = shared.begin(wanted) else { return };
     let span = guard.span.clone();
     serve(&shared, guard, socket, request, source).instrument(span).await;
 }
 
-/// Reads a complete handshake. If it is malformed, the client gets an error reply.
-async fn ask(socket: &mut BoxSocket) -> std::io::Result<Request> {
+/// Reads a complete handshake. The error is `None` for a client that has gone.
+async fn ask(socket: &mut BoxSocket) -> Result<Request, Option<proxy::Error>> {
     let mut handshake = Handshake::default();
     let mut buffer = vec![0; READ];
     loop {
-        let size = read(socket, &mut buffer).await?;
+        let size = read(socket, &mut buffer).await.map_err(|_| None)?;
         if size == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(None);
         }
-        match handshake.receive(&buffer[..size]) {
-            Ok(Progress::More { handshake: next, reply }) => {
+        match handshake.receive(&buffer[..size])? {
+            Progress::More { handshake: next, reply } => {
                 handshake = next;
-                write_all(socket, reply).await?;
+                write_all(socket, reply).await.map_err(|_| None)?;
             }
-            Ok(Progress::Request { request, reply }) => {
-                write_all(socket, reply).await?;
+            Progress::Request { request, reply } => {
+                write_all(socket, reply).await.map_err(|_| None)?;
                 return Ok(request);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a client's handshake failed");
-                refuse(socket, &error.reply()).await?;
-                return Err(std::io::ErrorKind::InvalidData.into());
             }
         }
     }

@@ -256,8 +256,8 @@ impl Shared {
         if self.hub.is_draining() {
             return Err(ForwardError::ShutDown);
         }
-        let listener =
-            self.hub.runtime.bind(&address.endpoint(), self.settings.socket).await.map_err(failed)?;
+        let options = self.settings.socket.owner_only();
+        let listener = self.hub.runtime.bind(&address.endpoint(), options).await.map_err(failed)?;
         let bound = address.bound(&listener.endpoint().map_err(failed)?);
         Ok((listener, bound))
     }

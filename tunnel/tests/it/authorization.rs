@@ -8,7 +8,7 @@ use callosum_runtime::auth::Identity;
 use callosum_testkit::world::{World, check};
 use callosum_tunnel::{
     Authorizer, End, ForwardError, Permission, Reason, Requester, RuleSet, Rules, ServerSettings, Target,
-    Tunnel, TunnelSettings,
+    Tunnel, TunnelEvent, TunnelSettings,
 };
 use futures_util::AsyncReadExt;
 use futures_util::future::BoxFuture;
@@ -181,6 +181,53 @@ fn a_right_that_is_taken_away_ends_what_used_it_and_nothing_else() {
 }
 
 #[test]
+fn a_revoked_listener_is_forbidden() {
+    check(0..3, |world| async move {
+        let set = RuleSet::new(rules(RULES));
+        let rig = rig(&world, "alice", &set).await;
+        let remote = rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        remote.await.unwrap();
+        let mut events = rig.tunnel.events();
+        set.replace(Rules::default());
+        let reason = event(&mut events, |event| match event {
+            TunnelEvent::ListenFailed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason.await, Reason::Forbidden);
+    });
+}
+
+/// What a listener accepts after a change has the new limits; what it has accepted before keeps the old ones.
+#[test]
+fn a_listener_gives_new_limits_to_what_it_accepts() {
+    check(0..5, |world| async move {
+        let limited =
+            |limits: &str| rules(&RULES.replace("ports = [8080]", &format!("ports = [8080]\n{limits}")));
+        let set = RuleSet::new(limited("max_connections = 3"));
+        let rig = rig(&world, "alice", &set).await;
+        let mut back = listen(&rig.client, "127.0.0.1:80").await;
+        let remote = rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        let remote = remote.await.unwrap();
+        let mut serving = rig.serving.events();
+        let mut first = connect(&rig.server, remote.address()).await.unwrap();
+        let mut first_there = back.accept().await.unwrap().0;
+        set.replace(limited("max_connections = 1"));
+        world.sleep(SECOND).await;
+        expect_reset(&mut connect(&rig.server, remote.address()).await.unwrap()).await;
+        assert_eq!(refusal(&mut serving).await, Reason::Busy);
+        set.replace(limited("max_connections = 2\nidle_timeout = \"5s\""));
+        world.sleep(SECOND).await;
+        let mut second = connect(&rig.server, remote.address()).await.unwrap();
+        let _second_there = back.accept().await.unwrap().0;
+        expect_reset(&mut second).await;
+        assert_eq!(end(&mut serving).await, End::Idle);
+        world.sleep(60 * SECOND).await;
+        write(&mut first, "still there").await;
+        expect(&mut first_there, "still there").await;
+    });
+}
+
+#[test]
 fn a_file_is_read_again_and_a_broken_one_changes_nothing() {
     check(0..2, |world| async move {
         let scratch = Scratch::new();
@@ -277,6 +324,31 @@ fn an_authorizer_may_take_its_time_and_knows_who_asks() {
         assert!(world.elapsed() - before >= SECOND);
         let elsewhere = tunnel.pipe("10.0.0.5:80".parse().unwrap(), &[][..], Vec::new()).await;
         assert_eq!(elsewhere, Err(Reason::Forbidden));
+    });
+}
+
+/// Which targets get a header is up to the rule whose limits hold: that of the address.
+#[test]
+fn a_rule_has_its_targets_get_a_proxy_header() {
+    check(0..3, |world| async move {
+        let text = RULES.replace("idle_timeout", "proxy_protocol = true\n    idle_timeout")
+            + "\n[[connect]]\nname = 'plain'\nusers = ['alice']\nnetworks = ['10.0.0.0/24']\nports = [80]\n";
+        let set = RuleSet::new(rules(&text));
+        let rig = rig(&world, "alice", &set).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let mut serving = rig.serving.events();
+        for (target, has_header) in [("db.internal:80", true), (TARGET_80, false)] {
+            let piping = rig.tunnel.pipe(target.parse().unwrap(), &b"body"[..], Vec::new());
+            let accepting = async {
+                let mut read = Vec::new();
+                listener.accept().await.unwrap().0.read_to_end(&mut read).await.unwrap();
+                read
+            };
+            let (_, read) = futures_util::future::join(piping, accepting).await;
+            assert!(read.ends_with(b"body"), "{read:?}");
+            assert_eq!(read.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), has_header, "{target}");
+            assert_eq!(summary(&mut serving).await.to_target, 4, "without the header");
+        }
     });
 }
 

@@ -4,7 +4,7 @@ use crate::support::*;
 use callosum_runtime::Drained;
 use callosum_runtime::rt::BoxSocket;
 use callosum_testkit::world::check;
-use callosum_tunnel::{End, Reason, TunnelSettings};
+use callosum_tunnel::{End, HandshakeError, Reason, TunnelEvent, TunnelEvents, TunnelSettings};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 const GREETING: &[u8] = &[5, 1, 0];
@@ -57,7 +57,10 @@ fn socks5_by_name_and_by_address() {
             expect(&mut here, "pong").await;
             expect_end(&mut here).await;
             here.close().await.unwrap();
-            assert_eq!(end(&mut events).await, End::Closed);
+            let summary = summary(&mut events).await;
+            assert_eq!(summary.end, End::Closed);
+            // Without those of SOCKS5.
+            assert_eq!((summary.to_target, summary.from_target), (4, 4));
         }
     });
 }
@@ -154,6 +157,60 @@ fn what_is_neither_protocol_is_closed_and_what_is_silent_is_too() {
         expect_reset(&mut here).await;
         assert!(world.elapsed() - before >= 10 * SECOND, "the time that a handshake has");
     });
+}
+
+/// Clients that say nothing keep nobody out, and are seen.
+#[test]
+fn the_oldest_handshake_is_evicted() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut events = rig.tunnel.events();
+        let before = world.elapsed();
+        let mut silent = Vec::new();
+        for _ in 0..1_024 {
+            silent.push(rig.open(&forward).await);
+        }
+        let mut here = rig.open(&forward).await;
+        assert_eq!(ask(&mut here, &socks(TARGET, 80)).await, 0);
+        let mut there = listener.accept().await.unwrap().0;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+        assert!(world.elapsed() - before < 5 * SECOND, "{:?}", world.elapsed() - before);
+        expect_reset(&mut silent[0]).await;
+        assert_eq!(handshake_error(&mut events).await, HandshakeError::Evicted);
+        // The others have their time.
+        expect_reset(&mut silent[1]).await;
+        assert_eq!(handshake_error(&mut events).await, HandshakeError::TimedOut);
+    });
+}
+
+#[test]
+fn failed_handshakes_are_seen() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut events = rig.tunnel.events();
+        // A client that goes by itself is none.
+        drop(rig.open(&forward).await);
+        for (request, expected) in [(&b"\x04\x01"[..], "0x04"), (b"GET / HTTP/1.1\r\n\r\n", "CONNECT")] {
+            let mut here = rig.open(&forward).await;
+            write(&mut here, request).await;
+            // It has not closed yet.
+            let HandshakeError::Malformed(error) = handshake_error(&mut events).await else { panic!() };
+            assert!(error.contains(expected), "{error}");
+        }
+    });
+}
+
+/// Why the next handshake fails.
+async fn handshake_error(events: &mut TunnelEvents) -> HandshakeError {
+    event(events, |event| match event {
+        TunnelEvent::HandshakeFailed { error, .. } => Some(error),
+        _ => None,
+    })
+    .await
 }
 
 #[test]

@@ -92,6 +92,55 @@ fn a_reset_is_passed_on_after_the_bytes_before_it() {
     });
 }
 
+/// Nothing is written to the socket meanwhile, which would find out.
+#[test]
+fn a_reset_after_the_end_is_passed_on() {
+    check(0..20, |world| async move {
+        let rig = Rig::new(&world).await;
+        for client_resets in [true, false] {
+            let (mut events, mut serving) = (rig.tunnel.events(), rig.serving.events());
+            let (here, there) = rig.through().await;
+            let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+            write(&mut first, "all of it").await;
+            first.close().await.unwrap();
+            expect(&mut second, "all of it").await;
+            expect_end(&mut second).await;
+            world.sleep(60 * SECOND).await;
+            let before = world.elapsed();
+            first.reset_on_drop();
+            drop(first);
+            let ends = (end(&mut events).await, end(&mut serving).await);
+            let expected = match client_resets {
+                true => (End::ResetHere, End::ResetThere),
+                false => (End::ResetThere, End::ResetHere),
+            };
+            assert_eq!(ends, expected);
+            world.sleep(10 * MS).await;
+            // Who has read the end reads it again.
+            second.write_all(b"too late").await.unwrap_err();
+            assert!(world.elapsed() - before < 6 * SECOND, "{:?}", world.elapsed() - before);
+        }
+    });
+}
+
+/// The client has ended, and goes before its target is connected: nobody connects for it any more.
+#[test]
+fn a_reset_after_the_end_gives_up_what_is_being_opened() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        world.partition(&rig.server, &rig.target);
+        let forward = rig.local().await;
+        let mut serving = rig.serving.events();
+        let before = world.elapsed();
+        let mut here = rig.open(&forward).await;
+        here.close().await.unwrap();
+        here.reset_on_drop();
+        drop(here);
+        refusal(&mut serving).await;
+        assert!(world.elapsed() - before < 6 * SECOND, "{:?}", world.elapsed() - before);
+    });
+}
+
 /// However much of it is still on its way when the reset is seen. The network of a world drops what a reset overtakes, so what counts
 /// is what was written to the socket before it.
 #[test]
@@ -298,6 +347,47 @@ fn unix_sockets_at_both_ends() {
         expect(&mut there, "ping").await;
         here.close().await.unwrap();
         expect_end(&mut there).await;
+    });
+}
+
+/// A Unix target that is busy accepts later, and is waited for, as the system waits for a TCP target.
+#[test]
+fn a_unix_target_whose_backlog_is_full_is_waited_for() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let address = "unix:/run/db.sock";
+        let mut listener = listen(&rig.server, address).await;
+        let mut waiting = Vec::new();
+        while let Ok(socket) = connect(&rig.server, &address.parse().unwrap()).await {
+            waiting.push(socket);
+        }
+        let forward = rig.tunnel.local(free(), address.parse().unwrap()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        world.sleep(5 * SECOND).await;
+        for _ in waiting {
+            listener.accept().await.unwrap();
+        }
+        let mut there = listener.accept().await.unwrap().0;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+    });
+}
+
+#[test]
+fn a_unix_target_that_never_accepts_times_out() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let address = "unix:/run/db.sock";
+        let _listener = listen(&rig.server, address).await;
+        let mut waiting = Vec::new();
+        while let Ok(socket) = connect(&rig.server, &address.parse().unwrap()).await {
+            waiting.push(socket);
+        }
+        let before = world.elapsed();
+        let refused = rig.tunnel.pipe(address.parse().unwrap(), &[][..], Vec::new()).await;
+        assert_eq!(refused, Err(Reason::TimedOut));
+        let took = world.elapsed() - before;
+        assert!(took >= 10 * SECOND && took < 11 * SECOND, "{took:?}");
     });
 }
 

@@ -234,12 +234,21 @@ fn metrics_count_what_totals_do() {
     let value =
         |name: &str| &seen.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{seen:?}")).1;
     for side in ["accepting", "connecting"] {
-        let counter = |name: &str| value(&name.replace("SIDE", side));
+        // The name of a forward begins with its address here, and is its target there.
+        let label = |port: &str| match side {
+            "accepting" if port == "80" => "127.0.0.1:49152 → 10.0.0.5:80".to_owned(),
+            "accepting" => format!("stdio → 10.0.0.5:{port}"),
+            _ => format!("10.0.0.5:{port}"),
+        };
+        let counter = |name: &str| {
+            let name = name.replace("SIDE", side).replace("OPENED", &label("80"));
+            value(&name.replace("REFUSED", &label("81")))
+        };
         let count = |name: &str, count| assert_eq!(*counter(name), DebugValue::Counter(count), "{name}");
-        count("callosum_tunnel_connections_total side=SIDE user= outcome=closed", 1);
-        count("callosum_tunnel_connections_total side=SIDE user= outcome=refused", 1);
-        count("callosum_tunnel_bytes_total side=SIDE user= direction=to_target", 4);
-        let gauge = counter("callosum_tunnel_connections side=SIDE user=");
+        count("callosum_tunnel_connections_total side=SIDE user= forward=OPENED outcome=closed", 1);
+        count("callosum_tunnel_connections_total side=SIDE user= forward=REFUSED outcome=refused", 1);
+        count("callosum_tunnel_bytes_total side=SIDE user= forward=OPENED direction=to_target", 4);
+        let gauge = counter("callosum_tunnel_connections side=SIDE user= forward=OPENED");
         assert_eq!(*gauge, DebugValue::Gauge(0.0.into()));
     }
 }

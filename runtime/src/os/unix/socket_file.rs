@@ -5,16 +5,17 @@
 //! socket of the other. So the right to a path is a lock (`flock`) on a file beside it, held as long as the socket
 //! lives. The system releases it when the process ends, however it ends.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::Endpoint;
+use crate::rt::BACKLOG;
+use crate::{Endpoint, SocketOptions};
 
 /// The file of a Unix domain socket that this process listens on. Dropping it removes the file, unless another has taken
 /// its place.
@@ -27,7 +28,8 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`. The listener does not block. A dead socket there, which has no listener, is replaced.
+    /// Listens at `path`. The listener does not block. A dead socket there, which has no listener, is replaced. Of the options,
+    /// [`owner_only`](SocketOptions::owner_only) has an effect.
     ///
     /// While this lives, `path` with `.lock` at its end is locked: of several programs that use this function at the same time, one
     /// gets the path. A program that does not, as one of another library, is noticed if it listens already.
@@ -37,15 +39,21 @@ impl SocketFile {
     /// # Errors
     /// `AddrInUse` if the socket has a listener, or `path` is not a socket; `PermissionDenied` also if a `.lock` file
     /// is there that another user left behind; or as the system's.
-    pub fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
+    pub fn listen(path: &Path, options: &SocketOptions) -> io::Result<(UnixListener, Self)> {
         let lock = Lock::take(path)?;
         remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
-        let identity = identity(&std::fs::symlink_metadata(path)?);
-        let file = Self { path: path.to_owned(), identity, _lock: lock };
-        // If this fails, dropping `file` removes the socket.
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         listener.set_nonblocking(true)?;
-        Ok((listener, file))
+        listener.bind(&SockAddr::unix(path)?)?;
+        let identity = identity(&std::fs::symlink_metadata(path)?);
+        // If what follows fails, dropping `file` removes the socket.
+        let file = Self { path: path.to_owned(), identity, _lock: lock };
+        if options.is_owner_only() {
+            // Nobody can connect before it listens, whatever the mode that the umask, which is the whole process's, has given it.
+            std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        }
+        listener.listen(BACKLOG)?;
+        Ok((listener.into(), file))
     }
 
     /// Where it is.
@@ -149,6 +157,10 @@ mod tests {
         result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     }
 
+    fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+        SocketFile::listen(path, &SocketOptions::default())
+    }
+
     fn leave_stale(path: &Path) {
         drop(UnixListener::bind(path).unwrap());
     }
@@ -161,18 +173,33 @@ mod tests {
         // As if its holder had been killed.
         let lock = scratch.write("socket.lock", "");
         for _ in 0..3 {
-            let (_listener, _file) = SocketFile::listen(&path).unwrap();
-            assert!(is_in_use(SocketFile::listen(&path)));
+            let (_listener, _file) = listen(&path).unwrap();
+            assert!(is_in_use(listen(&path)));
             UnixStream::connect(&path).unwrap();
         }
         assert!(!path.exists() && !lock.exists());
     }
 
     #[test]
+    fn the_owner_may_have_it_alone() {
+        let scratch = Scratch::new();
+        let path = scratch.path("socket");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o7777;
+        let listening = SocketFile::listen(&path, &SocketOptions::default().owner_only()).unwrap();
+        assert_eq!(mode(), 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(listening);
+        // By the umask, as what the standard library binds.
+        let _listening = listen(&path).unwrap();
+        let _other = UnixListener::bind(scratch.path("other")).unwrap();
+        assert_eq!(mode(), std::fs::metadata(scratch.path("other")).unwrap().mode() & 0o7777);
+    }
+
+    #[test]
     fn what_is_in_the_way_stays() {
         let scratch = Scratch::new();
         let path = scratch.write("socket", "precious");
-        assert!(is_in_use(SocketFile::listen(&path)));
+        assert!(is_in_use(listen(&path)));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         assert!(!scratch.path("socket.lock").exists());
     }
@@ -181,12 +208,12 @@ mod tests {
     fn another_socket_in_its_place_stays() {
         let scratch = Scratch::new();
         let path = scratch.path("socket");
-        let ours = SocketFile::listen(&path).unwrap();
+        let ours = listen(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let _theirs = UnixListener::bind(&path).unwrap();
         drop(ours);
         UnixStream::connect(&path).unwrap();
-        assert!(is_in_use(SocketFile::listen(&path)), "somebody listens who has no lock");
+        assert!(is_in_use(listen(&path)), "somebody listens who has no lock");
     }
 
     /// A listener that accepts no connection, and whose queue is full, is alive. The probe does not block on it.
@@ -205,7 +232,7 @@ mod tests {
             let Ok(()) = client.connect(&address) else { break };
             waiting.push(client);
         }
-        assert!(is_in_use(SocketFile::listen(&path)));
+        assert!(is_in_use(listen(&path)));
         assert!(path.exists());
     }
 
@@ -215,13 +242,13 @@ mod tests {
         let scratch = Scratch::new();
         let lock = scratch.path("socket.lock");
         std::os::unix::fs::symlink(scratch.path("elsewhere"), &lock).unwrap();
-        SocketFile::listen(&scratch.path("socket")).unwrap_err();
+        listen(&scratch.path("socket")).unwrap_err();
         assert!(!scratch.path("elsewhere").exists());
         #[cfg(target_os = "linux")]
         {
             std::fs::remove_file(&lock).unwrap();
             rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).unwrap();
-            SocketFile::listen(&scratch.path("socket")).unwrap_err();
+            listen(&scratch.path("socket")).unwrap_err();
         }
     }
 
@@ -239,7 +266,7 @@ mod tests {
                 for _ in 0..STARTERS {
                     scope.spawn(|| {
                         start.wait();
-                        let listening = SocketFile::listen(&path);
+                        let listening = listen(&path);
                         end.wait();
                         if let Ok((listener, _file)) = listening {
                             winners.fetch_add(1, Ordering::SeqCst);
@@ -264,7 +291,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        match SocketFile::listen(&path) {
+                        match listen(&path) {
                             Ok(held) => {
                                 assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                                 UnixStream::connect(&path).expect("nobody removes a live socket");

@@ -1,0 +1,56 @@
+use super::*;
+
+fn watched(read: FileStamp) -> Watched {
+    Watched { path: "rules.toml".into(), read: Some(read), last: None, problem: None }
+}
+
+/// Stamps of two files, as if one had been written over the other.
+fn stamps() -> [FileStamp; 2] {
+    ["Cargo.toml", "README.md"].map(|path| FileStamp::of(path).expect("tests run in the crate's directory"))
+}
+
+fn no_descriptor(path: &Path) -> Result<Rules, RulesFileError> {
+    // EMFILE, which has no `ErrorKind` of its own.
+    Err(RulesFileError::Io { path: path.to_owned(), error: io::Error::from_raw_os_error(24) })
+}
+
+fn mistake(path: &Path) -> Result<Rules, RulesFileError> {
+    let error = Rules::parse("[[connect").expect_err("it is not TOML");
+    Err(RulesFileError::Rules { path: path.to_owned(), error })
+}
+
+#[test]
+fn what_the_system_did_not_read_is_read_again_and_reported_once() {
+    let [old, new] = stamps();
+    let mut file = watched(old);
+    assert!(file.look(Ok(old), |_| unreachable!("nothing has changed")).is_none());
+    assert!(file.look(Ok(new), |_| unreachable!("it may still be written")).is_none());
+    assert!(matches!(file.look(Ok(new), no_descriptor), Some(Err(RulesFileError::Io { .. }))));
+    for _ in 0..10 {
+        assert!(file.look(Ok(new), no_descriptor).is_none(), "it is known");
+    }
+    assert!(matches!(file.look(Ok(new), |_| Ok(Rules::default())), Some(Ok(_))));
+    assert!(file.look(Ok(new), |_| unreachable!("it was read")).is_none());
+}
+
+#[test]
+fn a_mistake_is_reported_once_and_read_again_when_the_file_changes() {
+    let [old, new] = stamps();
+    let mut file = watched(old);
+    assert!(file.look(Ok(new), mistake).is_none());
+    assert!(matches!(file.look(Ok(new), mistake), Some(Err(RulesFileError::Rules { .. }))));
+    assert!(file.look(Ok(new), |_| unreachable!("it has the same mistake")).is_none());
+    assert!(file.look(Ok(old), mistake).is_none());
+    assert!(matches!(file.look(Ok(old), |_| Ok(Rules::default())), Some(Ok(_))));
+}
+
+#[test]
+fn a_file_that_comes_back_is_read() {
+    let [old, _] = stamps();
+    let mut file = watched(old);
+    let missing = || Err(io::ErrorKind::NotFound.into());
+    assert!(matches!(file.look(missing(), mistake), Some(Err(RulesFileError::Io { .. }))));
+    assert!(file.look(missing(), mistake).is_none(), "it is known");
+    assert!(file.look(Ok(old), mistake).is_none());
+    assert!(matches!(file.look(Ok(old), |_| Ok(Rules::default())), Some(Ok(_))));
+}
