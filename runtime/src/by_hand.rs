@@ -27,6 +27,12 @@ pub(crate) struct ByHand {
 }
 
 impl ByHand {
+    /// Drops every task, as an executor does that ends.
+    pub(crate) fn drop_tasks(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        drop(tasks);
+    }
+
     /// Polls every task once.
     pub(crate) fn run_tasks(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock());

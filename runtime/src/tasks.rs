@@ -116,3 +116,21 @@ impl Tasks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_hand::Pair;
+
+    #[test]
+    fn a_task_that_the_executor_drops_leaves_no_entry() {
+        let runtime = Pair::new().runtime;
+        let tasks = Arc::<Tasks>::default();
+        tasks.spawn(&*runtime, None, std::future::pending());
+        assert_eq!(tasks.links.lock().spawned.len(), 1);
+        assert!(tasks.wait_until_none().now_or_never().is_none());
+        runtime.drop_tasks();
+        assert!(tasks.links.lock().spawned.is_empty());
+        assert!(tasks.wait_until_none().now_or_never().is_some());
+    }
+}

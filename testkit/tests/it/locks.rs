@@ -1,7 +1,7 @@
 //! Code of the application that is not a body's or a waker's, wherever it runs: never under a lock, or it would wait for itself.
 
 use std::fmt::Write as _;
-use std::future::IntoFuture;
+use std::future::{IntoFuture, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{AllowList, Identity, generate_keys};
+use callosum_runtime::layer::{CallNext, OutgoingCall};
 use callosum_runtime::link::memory;
 use callosum_runtime::rt::Socket;
 use callosum_runtime::service::Service;
-use callosum_runtime::{Context, HandlerResult, Handlers, Method, Peer, duplex};
+use callosum_runtime::{
+    BodyReader, CallError, CodecError, Context, HandlerResult, Handlers, Method, Peer, Responder, duplex,
+};
 use callosum_testkit::world::World;
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -143,9 +146,10 @@ fn an_identity_is_converted_without_the_lock() {
     binder.accept_link(sender, receiver, "x", audited()).expect("it runs");
 }
 
-/// A socket whose error is the application's, and uses the peer when it is dropped.
+/// A socket whose error is the application's.
 struct Fails(Failure);
 
+/// Uses the peer when it is dropped.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the socket fails")]
 struct Failure {
@@ -156,7 +160,7 @@ struct Failure {
 impl Drop for Failure {
     fn drop(&mut self) {
         if let Some(peer) = self.peer.get() {
-            peer.is_connected();
+            drop(peer.invoke_raw("report", "it fails").into_future());
         }
         self.dropped.fetch_add(1, Relaxed);
     }
@@ -197,5 +201,38 @@ fn why_a_link_has_ended_is_dropped_without_the_lock() {
         client.spawn(async { drop(driver.await) });
         world.sleep(100 * SECOND).await;
         assert!(failure.dropped.load(Relaxed) > 3, "each attempt has an error of its own");
+    });
+}
+
+#[test]
+fn an_error_of_a_layer_that_comes_too_late_is_dropped_without_the_lock() {
+    let world = World::new(0);
+    let (server, client) = (world.host("server"), world.host("client"));
+    world.run(async {
+        let hang = |_: BodyReader, _: Responder, _: Context| pending::<HandlerResult<()>>();
+        let builder = server.builder().handle_stream("hang", hang);
+        let (_binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+        server.spawn(async { drop(driver.await) });
+        let failure = Failure { peer: Arc::default(), dropped: Arc::default() };
+        let late = failure.clone();
+        let layer = move |call: OutgoingCall, next: CallNext| {
+            let late = late.clone();
+            async move {
+                next.run(call).await.expect_err("the call is given up");
+                Err(CallError::Encode(CodecError::Custom(late.into())))
+            }
+        };
+        let builder = client.builder().call_layer(layer);
+        let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        connector.peer().ready().await.expect("it is there");
+        let (writer, answer) = connector.peer().open("hang").stream().expect("it is connected");
+        world.sleep(SECOND).await;
+        // Calls of another peer, which do not pass the layer.
+        let (other, _driver) = client.builder().connect("tcp://audit:1").expect("it is an endpoint");
+        failure.peer.set(other.peer().clone()).expect("it is not set");
+        drop((writer, answer));
+        world.sleep(SECOND).await;
+        assert!(failure.dropped.load(Relaxed) > 0, "the call has its outcome already");
     });
 }
