@@ -173,10 +173,24 @@ fn python_client_is_admitted(world: &World) {
 }
 
 /// A Python client that does not get in gives up by itself, after its handshake's timeout; the binder knows why at once.
-fn gives_up(world: &World, server: Server, mut events: Events, args: &[String]) -> DisconnectCause {
+fn gives_up(world: &World, server: Server, events: Events, args: &[String]) -> DisconnectCause {
+    let (cause, mut client) = refused(world, &server, events, args);
+    let (status, stderr) = client.wait_exit();
+    assert!(!status.success() && stderr.contains("AuthenticationError"), "{status}\n{stderr}");
+    server.stop(world);
+    cause
+}
+
+/// A Python client that the server refuses, for this reason.
+fn refused(
+    world: &World,
+    server: &Server,
+    mut events: Events,
+    args: &[String],
+) -> (DisconnectCause, PyProcess) {
     let endpoint = server.endpoint();
     let args = [&["--connect", &endpoint, "--handshake-timeout", "0.5"], &words(args)[..]].concat();
-    let mut client = PyProcess::spawn("client.py", &args);
+    let client = PyProcess::spawn("client.py", &args);
     let cause = world.block_on(async {
         loop {
             match events.next().await.unwrap() {
@@ -186,10 +200,7 @@ fn gives_up(world: &World, server: Server, mut events: Events, args: &[String]) 
             }
         }
     });
-    let (status, stderr) = client.wait_exit();
-    assert!(!status.success() && stderr.contains("AuthenticationError"), "{status}\n{stderr}");
-    server.stop(world);
-    cause
+    (cause, client)
 }
 
 fn python_client_is_refused(world: &World) {
@@ -211,7 +222,10 @@ fn python_client_expects_another_key(world: &World) {
 fn python_client_without_curve(world: &World) {
     let keys = Keys::new();
     let (server, events) = keys.serve(world, &keys.client);
-    let cause = gives_up(world, server, events, &[]);
+    // Whether the client learns of it is up to libzmq, which gives up such a connection. If it does so before the client has sent
+    // its PING, Python Callosum waits for ever for room to send it.
+    let (cause, _client) = refused(world, &server, events, &[]);
+    server.stop(world);
     // Whichever side is first to see that they don't match closes the connection; libzmq's does so without a word.
     assert!(matches!(&cause, DisconnectCause::PeerClosed | DisconnectCause::Authentication(_)), "{cause:?}");
 }
