@@ -6,6 +6,10 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 pub(crate) fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If it can't be raised, fewer connections are accepted, with a warning for those that are not.
-    let _ = setrlimit(Resource::Nofile, limit);
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        // macOS allows no more, whatever the maximum is.
+        limit.current = Some(10_240);
+        // If it can't be raised, fewer connections are accepted, with a warning for those that are not.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }

@@ -82,9 +82,19 @@ async fn serve(args: Serve) -> Result<(), Failure> {
 
 /// Shows what the system did not let the server accept.
 async fn show_accept_failures(mut events: Events) {
+    let mut last = String::new();
     while let Some(event) = events.next().await {
-        if let Event::AcceptFailed { endpoint, kind, .. } = event {
-            note(&format!("can't accept on {endpoint}: {kind}\n"));
+        match event {
+            Event::AcceptFailed { endpoint, error, .. } => {
+                let line = format!("can't accept on {endpoint}: {error}\n");
+                // It is tried again ten times a second.
+                if line != last {
+                    note(&line);
+                    last = line;
+                }
+            }
+            Event::Connected(_) => last.clear(),
+            _ => {}
         }
     }
 }

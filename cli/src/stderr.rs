@@ -73,14 +73,14 @@ impl Write for Log {
 
 #[derive(Default)]
 struct Stderr {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Backlog>,
     /// Something was queued, or written.
     changed: Condvar,
 }
 
 /// What has not been written yet.
 #[derive(Default)]
-struct Waiting {
+struct Backlog {
     lines: VecDeque<String>,
     /// Of the lines.
     bytes: usize,
@@ -108,7 +108,7 @@ enum Job {
     Rows(Vec<String>),
 }
 
-impl Waiting {
+impl Backlog {
     fn push(&mut self, text: &str) {
         // Once a line has been dropped, so are those after it until the queue is empty: there is one gap, not many.
         if self.dropped > 0 || self.bytes >= CAPACITY {
@@ -136,11 +136,11 @@ impl Waiting {
 }
 
 impl Stderr {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&'static self, change: impl FnOnce(&mut Waiting)) {
+    fn change(&'static self, change: impl FnOnce(&mut Backlog)) {
         let mut waiting = self.lock();
         change(&mut waiting);
         if waiting.writer == Writer::NotStarted {
@@ -177,7 +177,7 @@ impl Stderr {
         let mut waiting = self.lock();
         while !waiting.is_empty() {
             let before = waiting.writes;
-            let is_stuck = |waiting: &mut Waiting| waiting.writes == before;
+            let is_stuck = |waiting: &mut Backlog| waiting.writes == before;
             let (guard, _) = self
                 .changed
                 .wait_timeout_while(waiting, STUCK, is_stuck)
@@ -232,13 +232,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_texts_cannot_steer_the_terminal() {
+    fn the_text_of_an_error_has_no_control_characters_on_a_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\tünï\u{9b}"), "a\\u{1b}[2Jb\\r\n\tünï\\u{9b}");
     }
 
     #[test]
     fn what_does_not_fit_is_counted_in_its_place() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Backlog::default();
         let line = |text: &str| Some(Job::Lines(text.to_owned()));
         let half = "x".repeat(CAPACITY / 2);
         waiting.push(&half);
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn of_a_table_the_newest_picture_comes_after_all_lines() {
-        let mut waiting = Waiting { rows: Some(vec![String::from("old")]), ..Waiting::default() };
+        let mut waiting = Backlog { rows: Some(vec![String::from("old")]), ..Backlog::default() };
         waiting.push("line");
         waiting.rows = Some(vec![String::from("new")]);
         assert_eq!(waiting.pop(), Some(Job::Lines(String::from("line"))));

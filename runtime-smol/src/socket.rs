@@ -50,6 +50,9 @@ where
 {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { socket, input, .. } = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         loop {
             let waits = *input != Input::Unknown && socket.poll_readable(cx)?.is_pending();
             if waits && std::mem::replace(input, Input::Awaited) == Input::Empty {

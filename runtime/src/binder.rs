@@ -305,9 +305,10 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 }
             }
             Err(error) => {
-                node.report_accept_failure(endpoint.clone(), error.kind());
+                let kind = error.kind();
+                node.report_accept_failure(endpoint.clone(), error);
                 // A connection that was reset before it was accepted says nothing about the next one.
-                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                if !matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
                     sleep_until(&*node.core.runtime, node.core.now() + ACCEPT_PAUSE).await;
                 }
             }

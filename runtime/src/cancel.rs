@@ -25,7 +25,7 @@ pub enum CancelReason {
     /// The caller has cancelled the call, or can't complete its argument.
     Caller,
     /// The handler has exceeded [`Builder::execution_timeout`](crate::Builder::execution_timeout) or, in dialect 2, its
-    /// caller's deadline; or, of [`MethodTimeouts`](crate::layer::MethodTimeouts) around it, the timeout of its method.
+    /// caller's deadline, or the timeout of its method, if it has one by [`MethodTimeouts`](crate::layer::MethodTimeouts).
     TimedOut,
     /// The connection to the caller has ended.
     Disconnected,

@@ -1,7 +1,7 @@
 //! A queue between tasks, with many senders and one receiver.
 //!
-//! As that of the crate `async-channel`, which wakes tasks under a lock of its own: a waker is the application's, and its executor may poll
-//! or drop the task at once (see [`waiters`](crate::waiters)). Here no lock is held while a task is woken or a message is dropped.
+//! No lock is held while a task is woken or a message is dropped: a waker is the application's, and its executor may poll or drop the
+//! task at once (see [`waiters`](crate::waiters)). The crate `async-channel` wakes tasks under a lock of its own.
 
 use std::collections::VecDeque;
 use std::fmt;

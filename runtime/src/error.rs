@@ -95,7 +95,8 @@ impl From<zmtp::LinkError> for DisconnectCause {
     }
 }
 
-/// A handler with this name exists already. [`Handlers::replace`](crate::Handlers::replace) replaces it.
+/// A handler with this name exists already, or a service has a method with this name twice.
+/// [`Handlers::replace`](crate::Handlers::replace) replaces one that exists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a handler named `{name}` already exists")]
 pub struct HandlerExists {

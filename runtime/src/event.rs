@@ -53,7 +53,7 @@ pub enum Event {
         /// The listener.
         endpoint: Endpoint,
         /// What the system said.
-        kind: std::io::ErrorKind,
+        error: Arc<std::io::Error>,
         /// How many more there were since the last one that is an event.
         unreported: u64,
     },

@@ -1,7 +1,7 @@
 //! The state that the links of one endpoint share: its peers, its shutdown, and the subscribers of its events.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::ErrorKind;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -253,11 +253,13 @@ impl Node {
     }
 
     /// The system did not let a listener accept.
-    pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, kind: ErrorKind) {
+    pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, error: io::Error) {
         let reported = self.accept_failures.lock().take(self.core.now());
         match reported {
-            Some(unreported) => self.report(Event::AcceptFailed { endpoint, kind, unreported }),
-            None => tracing::debug!(%endpoint, %kind, "can't accept"),
+            Some(unreported) => {
+                self.report(Event::AcceptFailed { endpoint, error: Arc::new(error), unreported })
+            }
+            None => tracing::debug!(%endpoint, %error, "can't accept"),
         }
     }
 
@@ -309,8 +311,8 @@ fn trace(event: &Event) {
         Event::Refused { address, cause, unreported } => {
             tracing::warn!(address, %cause, unreported, "connection refused");
         }
-        Event::AcceptFailed { endpoint, kind, unreported } => {
-            tracing::warn!(%endpoint, %kind, unreported, "can't accept");
+        Event::AcceptFailed { endpoint, error, unreported } => {
+            tracing::warn!(%endpoint, %error, unreported, "can't accept");
         }
         Event::Downgraded { peer, dialect } => {
             tracing::info!(%peer, dialect = dialect.number(), "peer speaks a lower dialect");

@@ -1,5 +1,5 @@
-//! Executors that poll a task, or drop it, while they wake it. Woken under a lock that it needs, such a task waits for that lock for ever: a
-//! test of whatever keeps wakers.
+//! Executors that poll a task, or drop it, while they wake it. If it is woken under a lock that it needs, it waits for that lock for
+//! ever. So they test whatever keeps wakers.
 
 use std::fmt;
 use std::future::Future;

@@ -224,8 +224,8 @@ async fn idle(rig: Rig) {
     }
 }
 
-/// What a connection holds that has carried large calls and has been quiet since, with both of its ends. That memory is given
-/// back to the allocator; what the allocator gives back to the system is its own affair.
+/// What a connection holds, with both of its ends, that has carried large calls and has been quiet since. What the allocator keeps of
+/// the rest is not counted.
 async fn used(rig: Rig) {
     const CONNECTIONS: usize = 64;
     const CALLS: usize = 3;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -38,8 +39,8 @@ pub enum TunnelEvent {
         /// How long this side waits before it asks again.
         after: Duration,
     },
-    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again every 100 ms; this
-    /// is an event again once it has accepted.
+    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again every 100 ms. Further
+    /// failures are no events until it has accepted a connection.
     AcceptFailed {
         /// The forward.
         forward: Arc<str>,
@@ -159,39 +160,45 @@ impl Sink {
     }
 
     pub(crate) fn send(&self, event: TunnelEvent) {
-        let mut told = Vec::new();
+        let (mut subscribed, mut missed) = (Vec::new(), Vec::new());
         if let Some(subscribers) = &mut *self.0.lock() {
-            // Under the lock, so that all are told in the same order.
+            // Under the lock, so that all get the events in the same order.
             subscribers.retain(|subscriber| {
                 let Some(subscriber) = subscriber.upgrade() else { return false };
-                subscriber.unread.lock().push(event.clone());
-                told.push(subscriber);
+                missed.extend(subscriber.unread.lock().push(event.clone()));
+                subscribed.push(subscriber);
                 true
             });
         }
-        wake(&told);
+        // Without the lock: an event may have an error of the application.
+        drop(missed);
+        wake(&subscribed);
     }
 
     pub(crate) fn close(&self) {
         let subscribers = self.0.lock().take().unwrap_or_default();
-        let told: Vec<_> = subscribers.iter().filter_map(Weak::upgrade).collect();
-        told.iter().for_each(|subscriber| subscriber.unread.lock().is_closed = true);
-        wake(&told);
+        let subscribed: Vec<_> = subscribers.iter().filter_map(Weak::upgrade).collect();
+        subscribed.iter().for_each(|subscriber| subscriber.unread.lock().is_closed = true);
+        wake(&subscribed);
     }
 }
 
 impl Unread {
-    fn push(&mut self, event: TunnelEvent) {
-        if self.events.len() >= CAPACITY {
-            self.events.pop_front();
-        }
+    /// Returns the event that had to make room.
+    fn push(&mut self, event: TunnelEvent) -> Option<TunnelEvent> {
+        let missed = (self.events.len() >= CAPACITY).then(|| self.events.pop_front()).flatten();
         self.events.push_back(event);
+        missed
     }
 }
 
-/// Not under a lock: while a task is woken, its executor may poll or drop it.
+/// Not under a lock: while a task is woken, its executor may poll or drop it. It may also panic, and what has happened goes on.
 fn wake(subscribers: &[Arc<Subscriber>]) {
-    subscribers.iter().for_each(|subscriber| subscriber.task.wake());
+    for subscriber in subscribers {
+        if catch_unwind(AssertUnwindSafe(|| subscriber.task.wake())).is_err() {
+            tracing::error!("a waker panicked");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl RuleSet {
         self.shared.changed.wake_all();
     }
 
-    /// The same, but for telling others.
+    /// The same, but wakes no task.
     fn put(&self, rules: Rules) {
         *self.shared.rules.write() = Arc::new(rules);
     }
@@ -173,7 +173,7 @@ impl RuleSet {
         let stamp = FileStamp::of(&file.path);
         let news = file.look(stamp, read).map(|rules| rules.map(|rules| self.put(rules)));
         let path = file.path.clone();
-        // Those that are told may come back here.
+        // The tasks that are woken, and a subscriber of `tracing`, may come back here.
         drop(file);
         match news {
             Some(Ok(())) => {

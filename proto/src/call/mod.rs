@@ -336,8 +336,13 @@ impl Calls {
         }
     }
 
-    /// The connection is quiet: frees memory that is kept for future calls, and tells the endpoint to do so, too.
+    /// The connection is quiet: has the endpoint free spare memory, too.
     pub(crate) fn quiet(&mut self) {
+        self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
+    }
+
+    /// Frees memory that is kept for future calls.
+    pub(crate) fn shrink(&mut self) {
         self.table.shrink();
         self.ours.shrink();
         self.deadlines.shrink();
@@ -345,7 +350,6 @@ impl Calls {
         self.codec.shrink();
         free_if_empty(&mut self.events);
         free_if_empty(&mut self.endpoint_events);
-        self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
     }
 
     /// The connection has ended: ends every call of this side, and forgets every request. Results that have

@@ -307,6 +307,7 @@ impl Connection {
             self.close(CloseCause::PeerNotReading);
         }
         if self.quiet_check.take_if(|at| *at <= now).is_some() {
+            self.calls.shrink();
             // If a message has arrived since, check again later.
             self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
             if self.quiet_check.is_none() && !self.is_closed() {

@@ -1,6 +1,6 @@
 //! A call that waits for its reply.
 //!
-//! The idea: under the peer's lock, an outcome goes from the engine to the [`Slot`] of its call. So it is never under way: whoever has
+//! The idea: under the peer's lock, an outcome goes from the engine to the [`OutcomeCell`] of its call. So it is never under way: whoever has
 //! locked the peer after a call has ended finds the outcome there, whatever the thread that has put it there is doing. Only wakers are
 //! used later, without the lock.
 
@@ -24,33 +24,33 @@ use crate::stream::Shared;
 pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
 
 /// Where the outcome of a call waits for its caller.
-pub(super) struct Slot(Mutex<Content>);
+pub(super) struct OutcomeCell(Mutex<Stage>);
 
-enum Content {
+enum Stage {
     /// The task that waits for the outcome.
     Awaited(Option<Waker>),
     Outcome(Answered),
     Taken,
 }
 
-impl Slot {
+impl OutcomeCell {
     /// Returns the task that waits for it, to be woken without the peer's lock.
     pub(super) fn put(&self, outcome: Answered) -> Option<Waker> {
-        match mem::replace(&mut *self.0.lock(), Content::Outcome(outcome)) {
-            Content::Awaited(waker) => waker,
-            Content::Outcome(_) | Content::Taken => unreachable!("a call ends once"),
+        match mem::replace(&mut *self.0.lock(), Stage::Outcome(outcome)) {
+            Stage::Awaited(waker) => waker,
+            Stage::Outcome(_) | Stage::Taken => unreachable!("a call ends once"),
         }
     }
 
     fn poll_take(&self, cx: &Context<'_>) -> Poll<Answered> {
         let waker = cx.waker().clone();
-        let mut content = self.0.lock();
-        let former = match mem::replace(&mut *content, Content::Taken) {
-            Content::Outcome(outcome) => return Poll::Ready(outcome),
+        let mut stage = self.0.lock();
+        let former = match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Outcome(outcome) => return Poll::Ready(outcome),
             former => former,
         };
-        *content = Content::Awaited(Some(waker));
-        drop(content);
+        *stage = Stage::Awaited(Some(waker));
+        drop(stage);
         // A waker's drop is the application's code.
         drop(former);
         Poll::Pending
@@ -61,23 +61,23 @@ impl Slot {
 struct PendingCall {
     peer: Arc<PeerShared>,
     call: CallId,
-    slot: Arc<Slot>,
+    cell: Arc<OutcomeCell>,
     ended: bool,
 }
 
 impl PendingCall {
     /// Makes a call for a whole result.
     fn make(peer: Arc<PeerShared>, call: Call, timeout: Option<Duration>) -> Result<Self, CallError> {
-        let slot = Arc::new(Slot(Mutex::new(Content::Awaited(None))));
+        let cell = Arc::new(OutcomeCell(Mutex::new(Stage::Awaited(None))));
         let call = peer.make(call, timeout, |state, call| {
-            state.waiting.insert(call, slot.clone());
+            state.waiting.insert(call, cell.clone());
         })?;
-        Ok(Self { peer, call, slot, ended: false })
+        Ok(Self { peer, call, cell, ended: false })
     }
 
     /// Ready once, with the outcome.
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Answered> {
-        let outcome = self.slot.poll_take(cx);
+        let outcome = self.cell.poll_take(cx);
         self.ended = outcome.is_ready();
         outcome
     }
@@ -89,7 +89,7 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        // The slot and the waker in it are dropped with this call, so not under the lock.
+        // The cell and the waker in it are dropped with this call, so not under the lock.
         if state.waiting.remove(&self.call).is_some() {
             if state.connection.abandon(self.call) {
                 state.count_call(false);

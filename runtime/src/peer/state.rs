@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::effects::{Effect, Effects};
 use super::info::PeerInfo;
-use super::pending::Slot;
+use super::pending::OutcomeCell;
 use crate::auth::{CurvePublicKey, Identity};
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::stats::{Counters, add};
@@ -30,7 +30,7 @@ pub(crate) struct PeerState {
     /// There will be no other link.
     pub(super) over: bool,
     /// The callers that wait for a whole result.
-    pub(super) waiting: FxHashMap<CallId, Arc<Slot>>,
+    pub(super) waiting: FxHashMap<CallId, Arc<OutcomeCell>>,
     /// The readers and writers of the streams of calls.
     pub(super) streams: FxHashMap<StreamId, Arc<Shared>>,
     /// Handlers that wait until their streamed reply may begin.

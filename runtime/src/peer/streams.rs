@@ -46,10 +46,10 @@ impl PeerState {
         &mut self,
         request: RequestId,
         waiter: oneshot::Sender<()>,
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> Result<Option<oneshot::Sender<()>>, oneshot::Sender<()>> {
         match self.connection.is_open(request) {
-            true => self.reply_waiters.insert(request, waiter),
-            false => Some(waiter),
+            true => Ok(self.reply_waiters.insert(request, waiter)),
+            false => Err(waiter),
         }
     }
 

@@ -35,7 +35,8 @@ pub trait Sockets {
     }
 
     /// Listens on a Unix domain socket at a path, with `SocketFile::listen` and [`ipc_listener`]. Default: [unsupported], as on every system
-    /// but Unix.
+    /// but Unix. A runtime that creates sockets itself must keep to
+    /// [`SocketOptions::owner_only`](crate::SocketOptions::owner_only): tunnels rely on it.
     ///
     /// # Errors
     /// As those of `SocketFile::listen`, or as the executor's.

@@ -97,16 +97,16 @@ impl Responder {
 /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile. Returns `false` if it may
 /// not, because its handler or its connection has ended.
 async fn may_reply(peer: &PeerShared, request: RequestId) -> bool {
-    let (sender, mut told) = oneshot::channel();
-    // Another responder of the request may wait, which is told that it waits no more.
-    let not_waiting = peer.lock().wait_to_reply(request, sender);
-    drop(not_waiting);
-    if told.try_recv().is_err() {
+    let (sender, may_begin) = oneshot::channel();
+    let waits = peer.lock().wait_to_reply(request, sender);
+    if waits.is_err() {
         return false;
     }
+    // Another responder of the request may have waited. This ends its wait.
+    drop(waits);
     let mut wait = ReplyWait { peer, request, is_over: false };
     // The sender is dropped with the request.
-    let may = peer.core.dispatcher.begin_reply(request) && told.await.is_ok();
+    let may = peer.core.dispatcher.begin_reply(request) && may_begin.await.is_ok();
     wait.is_over = true;
     may
 }

@@ -21,8 +21,8 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
 
-/// Clients of one forward that are still in their handshake. For one more, the oldest is reset: clients that say nothing keep nobody
-/// out.
+/// Clients of one forward that are still in their handshake. For one more, the oldest is reset, so that silent clients do not
+/// exclude others.
 const MAX_HANDSHAKES: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.
@@ -62,10 +62,10 @@ impl Tunnel {
 
 /// The unfinished handshakes of a forward, the oldest first.
 #[derive(Default)]
-struct Handshakes(Mutex<Waiting>);
+struct Handshakes(Mutex<Open>);
 
 #[derive(Default)]
-struct Waiting {
+struct Open {
     next: u64,
     clients: BTreeMap<u64, Arc<Stop>>,
 }
