@@ -59,14 +59,13 @@ impl Host {
         let (mut engine, mut idle) = (self.engine.lock(), false);
         while let Some(connection) = engine.connections.get_mut(&id) {
             let (now, mut bytes) = (Instant::now(), Vec::new());
-            let ended = connection.handle_timeout(now);
-            let sent = connection.transmit(now, &mut bytes).and(ended);
+            let sent = connection.handle_timeout(now).and(connection.transmit(now, &mut bytes));
             let due = connection.poll_timeout();
             self.settle(&mut engine, id);
+            let write = || socket.write_all(&bytes);
             if sent.is_ok() && bytes.is_empty() && idle {
                 self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
-            } else if MutexGuard::unlocked(&mut engine, || socket.write_all(&bytes)).is_err() || sent.is_err()
-            {
+            } else if MutexGuard::unlocked(&mut engine, write).is_err() || sent.is_err() {
                 break;
             }
             // What was settled may have given it something to send: it looks twice before it sleeps.
