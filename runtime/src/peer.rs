@@ -3,6 +3,7 @@
 mod effects;
 mod handle;
 mod info;
+mod outcome;
 mod pending;
 mod presence;
 mod shared;
@@ -15,5 +16,6 @@ pub(crate) use effects::Effect;
 pub use handle::{CallLayer, CallNext, CallResult, OutgoingCall, Peer};
 pub(crate) use handle::{CallLayers, add_layer};
 pub use info::{PeerId, PeerInfo};
-pub(crate) use pending::{Answered, PendingReply};
+pub(crate) use outcome::Answered;
+pub(crate) use pending::PendingReply;
 pub(crate) use shared::{PeerShared, Unsettled};

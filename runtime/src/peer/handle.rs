@@ -14,7 +14,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 
 use super::info::PeerInfo;
-use super::pending::{Answered, PendingReply, open};
+use super::outcome::Answered;
+use super::pending::{PendingReply, open};
 use super::shared::PeerShared;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::loan::{Lender, Loan};

@@ -1,61 +1,19 @@
 //! A call that waits for its reply.
-//!
-//! The idea: under the peer's lock, an outcome goes from the engine to the [`OutcomeCell`] of its call. So it is never under way: whoever has
-//! locked the peer after a call has ended finds the outcome there, whatever the thread that has put it there is doing. Only wakers are
-//! used later, without the lock.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use callosum_proto::{Call, CallId, Metadata};
+use callosum_proto::{Call, CallId};
 
+use super::outcome::{Answered, OutcomeCell};
 use super::shared::PeerShared;
 use crate::error::CallError;
 use crate::loan::{Lender, Loan};
-use crate::lock::{Mutex, guard_call};
+use crate::lock::guard_call;
 use crate::stream::Shared;
-
-/// The outcome of an awaited call.
-pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
-
-/// Where the outcome of a call waits for its caller.
-pub(super) struct OutcomeCell(Mutex<Stage>);
-
-enum Stage {
-    /// The task that waits for the outcome.
-    Awaited(Option<Waker>),
-    Outcome(Answered),
-    Taken,
-}
-
-impl OutcomeCell {
-    /// Returns the task that waits for it, to be woken without the peer's lock.
-    pub(super) fn put(&self, outcome: Answered) -> Option<Waker> {
-        match mem::replace(&mut *self.0.lock(), Stage::Outcome(outcome)) {
-            Stage::Awaited(waker) => waker,
-            Stage::Outcome(_) | Stage::Taken => unreachable!("a call ends once"),
-        }
-    }
-
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Answered> {
-        let waker = cx.waker().clone();
-        let mut stage = self.0.lock();
-        let former = match mem::replace(&mut *stage, Stage::Taken) {
-            Stage::Outcome(outcome) => return Poll::Ready(outcome),
-            former => former,
-        };
-        *stage = Stage::Awaited(Some(waker));
-        drop(stage);
-        // A waker's drop is the application's code.
-        drop(former);
-        Poll::Pending
-    }
-}
 
 /// A call that was accepted. Dropping it abandons the call.
 struct PendingCall {
@@ -68,7 +26,7 @@ struct PendingCall {
 impl PendingCall {
     /// Makes a call for a whole result.
     fn make(peer: Arc<PeerShared>, call: Call, timeout: Option<Duration>) -> Result<Self, CallError> {
-        let cell = Arc::new(OutcomeCell(Mutex::new(Stage::Awaited(None))));
+        let cell = Arc::<OutcomeCell>::default();
         let call = peer.make(call, timeout, |state, call| {
             state.waiting.insert(call, cell.clone());
         })?;

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::effects::{Effect, Effects};
 use super::info::PeerInfo;
-use super::pending::OutcomeCell;
+use super::outcome::OutcomeCell;
 use crate::auth::{CurvePublicKey, Identity};
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::stats::{Counters, add};
