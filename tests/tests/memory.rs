@@ -185,6 +185,19 @@ async fn resets(rig: Rig) {
     driver.cut().await;
 }
 
+/// Waits at most so long until connections hold at most so many bytes each.
+async fn expect_at_most(most: usize, within: Duration, rig: &Rig, name: &str, held: impl Fn() -> usize) {
+    let at_first = held();
+    for _ in 0..10 * within.as_secs() {
+        if held() <= most {
+            break;
+        }
+        rig.pause(Duration::from_millis(100)).await;
+    }
+    println!("{name}: {at_first} bytes a connection at first, {} once it is quiet", held());
+    assert!(held() <= most, "{name}: {} bytes a connection", held());
+}
+
 /// What a connection holds that has been quiet for a second, with both ends of its socket.
 async fn idle(rig: Rig) {
     const CONNECTIONS: usize = 512;
@@ -211,15 +224,7 @@ async fn idle(rig: Rig) {
         let before = HEAP.current_usage();
         open(CONNECTIONS).await;
         let held = || HEAP.current_usage().saturating_sub(before) / CONNECTIONS;
-        let at_first = held();
-        for _ in 0..100 {
-            if held() <= MOST {
-                break;
-            }
-            rig.pause(Duration::from_millis(100)).await;
-        }
-        println!("{name}: {at_first} bytes a connection at first, {} once it is quiet", held());
-        assert!(held() <= MOST, "{name}: {} bytes a connection", held());
+        expect_at_most(MOST, Duration::from_secs(10), &rig, name, held).await;
         driver.cut().await;
     }
 }
@@ -248,15 +253,7 @@ async fn used(rig: Rig) {
     let before = HEAP.current_usage();
     let others = join_all((1..=CONNECTIONS).map(use_one)).await;
     let held = || HEAP.current_usage().saturating_sub(before) / CONNECTIONS;
-    let at_first = held();
-    for _ in 0..300 {
-        if held() <= MOST {
-            break;
-        }
-        rig.pause(Duration::from_millis(100)).await;
-    }
-    println!("{at_first} bytes a connection at first, {} once it is quiet", held());
-    assert!(held() <= MOST, "{} bytes a connection", held());
+    expect_at_most(MOST, Duration::from_secs(30), &rig, "used", held).await;
     for (_, driver) in others.into_iter().chain([first]) {
         driver.cut().await;
     }

@@ -122,6 +122,16 @@ fn of_a_driver_that_waits_for_a_change_of_keys() {
     wake_a_driver(async |_, keys| keys.admit(generate_keys().public(), "client"));
 }
 
+/// The connector has connected, unless the binder's driver was dropped as it was woken, and both shut down.
+async fn meet_and_end(world: &World, on_wake: OnWake, connector: &Connector, binder: &Binder) {
+    match on_wake {
+        OnWake::Poll => connector.peer().ready().await.expect("it is there"),
+        OnWake::Drop => world.sleep(SECOND).await,
+    }
+    connector.shutdown(SECOND).await;
+    binder.shutdown(SECOND).await;
+}
+
 #[test]
 fn of_a_driver_that_waits_for_connections_within_the_process() {
     check(|world, on_wake| {
@@ -131,12 +141,7 @@ fn of_a_driver_that_waits_for_connections_within_the_process() {
             let task = Task::start(on_wake, async move { drop(driver.await) });
             let (connector, driver) = client.builder().connect("inproc://wakers").expect("it is an endpoint");
             client.spawn(async { drop(driver.await) });
-            match on_wake {
-                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
-                OnWake::Drop => world.sleep(SECOND).await,
-            }
-            connector.shutdown(SECOND).await;
-            binder.shutdown(SECOND).await;
+            meet_and_end(world, on_wake, &connector, &binder).await;
             assert!(task.is_gone());
         });
     });
@@ -153,12 +158,7 @@ fn of_a_driver_that_waits_for_peers_of_a_link_in_memory() {
             let (sender, receiver) = hub.connect("a peer");
             let (connector, driver) = client.builder().connect_link(sender, receiver);
             client.spawn(async { drop(driver.await) });
-            match on_wake {
-                OnWake::Poll => connector.peer().ready().await.expect("it is there"),
-                OnWake::Drop => world.sleep(SECOND).await,
-            }
-            connector.shutdown(SECOND).await;
-            binder.shutdown(SECOND).await;
+            meet_and_end(world, on_wake, &connector, &binder).await;
             assert!(task.is_gone());
         });
     });
