@@ -12,7 +12,7 @@ use anyhow::{Context as _, Error, Result, bail, ensure};
 use callosum_bench::{
     cases::{self, Case, Order},
     load::Timing,
-    neighbours::{self, Trouble},
+    neighbours::{self, Host, Trouble},
     peers::{Kind, Peer, Roles},
     plots, report,
     suite::{self, Measure, Outcome, Plan},
@@ -56,15 +56,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Role {
     #[command(hide = true)]
-    NeighboursServe,
+    NeighboursServe { host: Host },
     #[command(hide = true)]
     NeighboursCall {
+        host: Host,
         server: SocketAddr,
         #[command(flatten)]
         timing: Timing,
     },
     #[command(hide = true)]
-    NeighboursMake { trouble: Trouble, server: SocketAddr, leaving: usize },
+    NeighboursMake { host: Host, trouble: Trouble, server: SocketAddr, leaving: usize },
     #[command(hide = true)]
     Serve {
         #[arg(value_parser = known_peer)]
@@ -136,9 +137,11 @@ fn main() -> Result<()> {
 fn run(role: Role) -> Result<()> {
     let unfit = "this peer does no such thing";
     match role {
-        Role::NeighboursServe => neighbours::serve(),
-        Role::NeighboursCall { server, timing } => neighbours::call(server, timing),
-        Role::NeighboursMake { trouble, server, leaving } => neighbours::make(trouble, server, leaving),
+        Role::NeighboursServe { host } => neighbours::serve(host),
+        Role::NeighboursCall { host, server, timing } => neighbours::call(host, server, timing),
+        Role::NeighboursMake { host, trouble, server, leaving } => {
+            neighbours::make(host, trouble, server, leaving)
+        }
         Role::TunnelEnd { peer, target, far } => match peer.kind {
             Kind::Tunnel(way) => tunnels::ends::serve(way, target, far),
             _ => bail!(unfit),
@@ -201,6 +204,7 @@ fn measure(cli: &Cli) -> Result<()> {
             Measure::Beside => {
                 let beside = results.take(suite::beside(&program, &peers, plan))?;
                 println!("{}", report::beside_table(&beside));
+                report::beside_marks(&beside).iter().for_each(|line| println!("{line}"));
             }
             Measure::Upload => {
                 let uploads = results.take(suite::uploads(&program, &peers, plan))?;
@@ -217,7 +221,7 @@ fn measure(cli: &Cli) -> Result<()> {
                 report::layer_marks(&layers).iter().for_each(|line| println!("{line}"));
             }
             Measure::Neighbours => {
-                let rows = results.take(suite::neighbours(&program, plan))?;
+                let rows = results.take(suite::neighbours(&program, &peers, plan))?;
                 println!("{}", report::neighbour_table(&rows));
                 report::neighbour_marks(&rows).iter().for_each(|line| println!("{line}"));
             }

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::Path, process::Command, thread, time::Duration}
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use callosum_tokio::{BodyReader, Context, HandlerResult, Responder, builder};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use self::trouble::{Trouble, make};
@@ -16,9 +17,9 @@ use crate::{
     cases::Case,
     executor::{Executor as _, Tokio},
     idle::settle,
-    load::{self, Sample, Timing, body},
+    load::{self, Client, Sample, Timing, body},
     pace,
-    peers::{address, announce, client_of, end_with_stdin},
+    peers::{Peer, RawTcp, Stack as _, address, announce, client_of, end_with_stdin},
     process::{Starting, Talker},
 };
 
@@ -30,6 +31,35 @@ pub const IN_FLIGHT: usize = 16;
 
 /// How long a process may take until it says what it has done: to open 8,000 connections.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Whose server it is that they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Host {
+    /// Callosum's, with its default limits
+    Callosum,
+    /// That of echoes over plain TCP, where only the kernel and the runtime delay one connection for another
+    RawTcp,
+}
+
+impl Host {
+    /// That of an entry of the list of peers, if it has neighbours.
+    pub fn of(peer: &Peer) -> Option<Self> {
+        Self::value_variants().iter().copied().find(|host| peer.id() == format!("{}/tokio", host.name()))
+    }
+
+    /// As on the command line, and in the list of peers.
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("none is hidden").get_name().to_owned()
+    }
+
+    /// What its neighbours do: without calls, they can only leave.
+    pub fn troubles(self) -> &'static [Trouble] {
+        match self {
+            Self::Callosum => Trouble::value_variants(),
+            Self::RawTcp => &[Trouble::Leaving],
+        }
+    }
+}
 
 /// How much trouble there is.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +92,12 @@ pub struct Shown {
 ///
 /// # Errors
 /// It can't listen.
-pub fn serve() -> Result<()> {
+pub fn serve(host: Host) -> Result<()> {
     end_with_stdin();
-    Tokio::block_on(async {
+    Tokio::block_on(async move {
+        if host == Host::RawTcp {
+            return RawTcp::serve(announce).await;
+        }
         let (binder, driver) = builder()
             .handle_raw("echo", |body, _: Context| async { HandlerResult::Ok(body) })
             .handle_raw("wait", |_, context: Context| async move {
@@ -90,37 +123,49 @@ async fn streamed(_: BodyReader, responder: Responder, context: Context) -> Hand
 ///
 /// # Errors
 /// A call fails, or its body comes back changed.
-pub fn call(server: SocketAddr, timing: Timing) -> Result<()> {
+pub fn call(host: Host, server: SocketAddr, timing: Timing) -> Result<()> {
     Tokio::block_on(async move {
-        let client = client_of(builder(), server).await?;
-        let body = body(0, BODY_BYTES);
-        pace::calls_for(&client, &body, Duration::from_millis(timing.warm_up_ms)).await?;
-        announce(server);
-        let paced = pace::calls_for(&client, &body, Duration::from_millis(timing.window_ms)).await?;
-        let clients = [client];
-        ensure!(paced.calls() > 0, "no call was due");
-        let mut timing = timing;
-        let rate = loop {
-            let rate = load::run::<Tokio>(&clients, Case::new(BODY_BYTES, IN_FLIGHT), timing).await?;
-            if rate.calls() > 0 {
-                break rate;
-            }
-            // The machine is too slow. The process that waits for this one has a limit.
-            timing = timing.stretched(2);
+        let calls = match host {
+            Host::Callosum => calls(client_of(builder(), server).await?, server, timing).await?,
+            Host::RawTcp => calls(RawTcp::connect(server).await?, server, timing).await?,
         };
-        println!("{}", serde_json::to_string(&Calls { paced, rate })?);
+        println!("{}", serde_json::to_string(&calls)?);
         Ok(())
     })
+}
+
+async fn calls(client: impl Client, server: SocketAddr, mut timing: Timing) -> Result<Calls> {
+    let body = body(0, BODY_BYTES);
+    pace::calls_for(&client, &body, Duration::from_millis(timing.warm_up_ms)).await?;
+    announce(server);
+    let paced = pace::calls_for(&client, &body, Duration::from_millis(timing.window_ms)).await?;
+    let clients = [client];
+    ensure!(paced.calls() > 0, "no call was due");
+    let rate = loop {
+        let rate = load::run::<Tokio>(&clients, Case::new(BODY_BYTES, IN_FLIGHT), timing).await?;
+        if rate.calls() > 0 {
+            break rate;
+        }
+        // The machine is too slow. The process that waits for this one has a limit.
+        timing = timing.stretched(2);
+    };
+    Ok(Calls { paced, rate })
 }
 
 /// Starts a server and makes one trouble.
 ///
 /// # Errors
 /// A process can't be started or fails; a call of the caller fails.
-pub fn show(program: &Path, trouble: Trouble, neighbours: Neighbours, timing: Timing) -> Result<Shown> {
+pub fn show(
+    program: &Path,
+    host: Host,
+    trouble: Trouble,
+    neighbours: Neighbours,
+    timing: Timing,
+) -> Result<Shown> {
     let command = |role: &str| {
         let mut command = Command::new(program);
-        command.arg(role);
+        command.arg(role).arg(host.name());
         command
     };
     let server = Starting::new(command("neighbours-serve"))?.listening()?;

@@ -10,7 +10,7 @@ pub use idle::{IdleRow, idle_table};
 pub use marks::{call_marks, layer_marks};
 pub use neighbours::{NeighbourRow, neighbour_marks, neighbour_table};
 pub use tunnels::{TunnelRow, tunnel_marks, tunnel_table};
-pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
+pub use upload::{BesideRow, UploadRow, beside_marks, beside_table, upload_marks, upload_table};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};

@@ -14,7 +14,7 @@ use crate::{
     cases::{self, Case, Order},
     idle::{self, Idle, Round, Used},
     load::{Sample, Timing},
-    neighbours::{self, Neighbours, Trouble},
+    neighbours::{self, Host, Neighbours},
     peers::{self, Peer},
     process::{Launcher, Server},
     report::{BesideRow, IdleRow, NeighbourRow, Row, TunnelRow, UploadRow},
@@ -38,7 +38,7 @@ pub const BESIDE_WORKERS: [usize; 2] = [1, 2];
 pub enum Measure {
     /// Calls of several sizes
     Calls,
-    /// Small calls beside an upload on the same connection
+    /// Small calls beside an upload on the same connection, and over plain TCP on another
     Beside,
     /// Uploads, and the memory that they take
     Upload,
@@ -62,7 +62,7 @@ impl Measure {
             Self::Idle => peer.holds_connections(),
             Self::Tunnels => peer.tunnel().is_some(),
             Self::Layers => peer.is_layer(),
-            Self::Neighbours => peer.id() == "callosum/tokio",
+            Self::Neighbours => Host::of(peer).is_some(),
         }
     }
 }
@@ -375,20 +375,23 @@ pub fn tunnels(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow>
     Outcome { rows, failures }
 }
 
-/// Measures calls beside each [`Trouble`], as [`run`] does. Each measurement has processes of its own.
-pub fn neighbours(program: &Path, plan: Plan) -> Outcome<NeighbourRow> {
+/// Measures calls of those of `peers` that have neighbours beside each of their [troubles](Host::troubles), as [`run`] does. Each
+/// measurement has processes of its own.
+pub fn neighbours(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<NeighbourRow> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    let mut troubles: Vec<(Trouble, Vec<_>)> =
-        Trouble::value_variants().iter().map(|trouble| (*trouble, Vec::new())).collect();
+    let hosts = peers.iter().filter_map(Host::of);
+    let troubles = hosts.flat_map(|host| host.troubles().iter().map(move |trouble| (host, *trouble)));
+    let mut turns: Vec<_> = troubles.map(|(host, trouble)| (host, trouble, Vec::new())).collect();
     for _ in 0..plan.neighbours.rounds {
-        keep(&mut troubles, &mut failures, |(trouble, taken)| {
-            let shown = neighbours::show(program, *trouble, plan.neighbours, plan.timing);
-            taken.push(shown.with_context(|| format!("calls beside {}", trouble.name()))?);
+        keep(&mut turns, &mut failures, |(host, trouble, taken)| {
+            let shown = neighbours::show(program, *host, *trouble, plan.neighbours, plan.timing);
+            let context = || format!("calls of {} beside {}", host.name(), trouble.name());
+            taken.push(shown.with_context(context)?);
             Ok(())
         });
     }
-    keep(&mut troubles, &mut failures, |(trouble, taken)| {
-        rows.push(NeighbourRow::new(*trouble, taken)?);
+    keep(&mut turns, &mut failures, |(host, trouble, taken)| {
+        rows.push(NeighbourRow::new(*host, *trouble, taken)?);
         Ok(())
     });
     Outcome { rows, failures }
@@ -410,7 +413,7 @@ mod tests {
     #[test]
     fn what_none_of_the_peers_can_show_is_an_error_if_it_was_named() {
         let floor = select(&["raw-tcp".to_owned()]).unwrap();
-        assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls, Measure::Idle]);
+        assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls, Measure::Idle, Measure::Neighbours]);
         let typed = select(&["callosum-typed".to_owned()]).unwrap();
         assert_eq!(measures(&[], &typed).unwrap(), [Measure::Layers]);
         assert_eq!(measures(&[Measure::Calls], &floor).unwrap(), [Measure::Calls]);

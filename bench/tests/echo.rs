@@ -1,6 +1,6 @@
 //! Each peer echoes, first within one process, then as the program runs it.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{iter, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Result;
 use callosum_bench::{
@@ -8,7 +8,7 @@ use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
     idle::Idle,
     load::{Client, KeyedClient, Timing, body},
-    neighbours::{Neighbours, Trouble},
+    neighbours::{Host, Neighbours, Trouble},
     peers::{
         Callosum, CallosumCurve, DialectOne, Kind, Layered, Orders, Peer, Protobuf, RawCopy, RawTcp, Stack,
         Tarpc, Thrift, Tonic, TonicWindows, Typed, TypedMsgPack, Zeromq,
@@ -323,6 +323,7 @@ fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<(
     let found: Vec<_> =
         rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str(), row.workers)).collect();
     let peers = [
+        ("raw-tcp-pair-beside-upload", "tokio"),
         ("tonic-beside-upload", "tokio"),
         ("tonic-256k-beside-upload", "tokio"),
         ("callosum-beside-upload", "tokio"),
@@ -393,9 +394,11 @@ fn layers_have_a_row_for_each_peer_and_case() -> Result<()> {
 
 #[test]
 fn each_trouble_that_neighbours_make_has_a_row() -> Result<()> {
-    let rows = all(suite::neighbours(Path::new(PROGRAM), short_plan()));
-    let found: Vec<_> = rows.iter().map(|row| row.trouble).collect();
-    assert_eq!(found, Trouble::value_variants());
+    let rows = all(suite::neighbours(Path::new(PROGRAM), &suite::select(&[])?, short_plan()));
+    let found: Vec<_> = rows.iter().map(|row| (row.host, row.trouble)).collect();
+    let of_callosum = Trouble::value_variants().iter().map(|trouble| (Host::Callosum, *trouble));
+    let expected: Vec<_> = iter::once((Host::RawTcp, Trouble::Leaving)).chain(of_callosum).collect();
+    assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.calls > 0 && row.calls_per_s > 0.0 && row.p99_us > 0.0));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use callosum_tokio::{Builder, Invocation, Limits, builder};
 use clap::ValueEnum;
@@ -18,10 +18,11 @@ use tokio::{
     sync::Notify,
 };
 
+use super::Host;
 use crate::{
     executor::{Executor as _, Tokio},
-    load::body,
-    peers::{announce, client_of, end_with_stdin},
+    load::{Client as _, body},
+    peers::{RawTcp, Stack, announce, client_of, end_with_stdin},
 };
 
 /// What neighbours do to a server.
@@ -33,7 +34,7 @@ pub enum Trouble {
     UnfinishedBodies,
     /// A connection that stops in the middle of 110 arguments of 600 kB
     Vanished,
-    /// Thousands of connections with a call each that end at the same moment
+    /// Thousands of connections with a call each that end at the same moment. Over plain TCP, they have made one
     Leaving,
 }
 
@@ -56,11 +57,13 @@ impl Trouble {
 /// Makes trouble, prints a line once it is made, and goes on until stdin ends.
 ///
 /// # Errors
-/// A connection fails, or a call that is to wait has ended.
-pub fn make(trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> {
+/// A connection fails, or a call that is to wait has ended; the host has no such trouble.
+pub fn make(host: Host, trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> {
+    ensure!(host.troubles().contains(&trouble), "{} has no such trouble", host.name());
     end_with_stdin();
     Tokio::block_on(async move {
         let waiting = Waiting::default();
+        let mut open = Vec::new();
         match trouble {
             Trouble::StuckKey => stick(server, &waiting).await?,
             Trouble::UnfinishedBodies => {
@@ -69,10 +72,14 @@ pub fn make(trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> 
             }
             // One comes after the other, so some are complete, and are answered.
             Trouble::Vanished => stop_amid(server, 1, 110, 600_000, 16_500_000, &Waiting::default()).await?,
-            Trouble::Leaving => wait_on(server, leaving, &waiting).await?,
+            Trouble::Leaving => match host {
+                Host::Callosum => wait_on(server, leaving, &waiting).await?,
+                Host::RawTcp => open = stay(server, leaving).await?,
+            },
         }
         announce(server);
         waiting.ended.notified().await;
+        drop(open);
         bail!("a call has ended that was to wait")
     })
 }
@@ -157,5 +164,18 @@ async fn wait_on(server: SocketAddr, connections: usize, waiting: &Waiting) -> R
         })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
+        .await
+}
+
+/// Connections that have made a call each.
+async fn stay(server: SocketAddr, connections: usize) -> Result<Vec<<RawTcp as Stack>::Client>> {
+    stream::iter(0..connections)
+        .map(|_| async move {
+            let client = RawTcp::connect(server).await?;
+            client.echo(body(0, 0)).await?;
+            anyhow::Ok(client)
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
         .await
 }

@@ -92,10 +92,9 @@ impl<S: Stack> Entry<S>
 where
     S::Client: load::Client + upload::Client,
 {
-    /// Uploads, and calls beside them.
+    /// Calls beside an upload.
     pub(super) const fn beside(&self) -> Self {
-        let beside = Some(connect_and_do_both::<S> as fn(_, _, _, _) -> _);
-        Self::with(Roles { upload: Some(connect_and_upload::<S>), beside, ..self.roles })
+        Self::with(Roles { beside: Some(connect_and_do_both::<S>), ..self.roles })
     }
 }
 

@@ -5,6 +5,7 @@ mod entry;
 mod layered;
 mod protobuf;
 mod raw_copy;
+mod raw_pair;
 mod raw_tcp;
 mod stack;
 mod tarpc;
@@ -23,6 +24,7 @@ pub use self::{
     layered::{Layer, Layered},
     protobuf::Protobuf,
     raw_copy::RawCopy,
+    raw_pair::RawPair,
     raw_tcp::RawTcp,
     stack::{Kind, Load, LoadBeside, Orders, Peer, Roles, ServeIn, Stack, Way},
     tarpc::Tarpc,
@@ -43,22 +45,23 @@ pub const ALL: &[Peer] = &[
     Entry::<RawCopy<AsyncStd>>::new().uploads().peer(),
     Entry::<RawCopy<Tokio, LARGEST_PIECE>>::new().uploads().peer(),
     Entry::<RawCopy<AsyncStd, LARGEST_PIECE>>::new().uploads().peer(),
+    Entry::<RawPair>::new().beside().peer(),
     Entry::<Tarpc>::new().calls().layer().idle().peer(),
-    Entry::<Tonic>::new().calls().layer().beside().peer(),
-    Entry::<TonicWindows>::new().beside().peer(),
+    Entry::<Tonic>::new().calls().layer().uploads().beside().peer(),
+    Entry::<TonicWindows>::new().uploads().beside().peer(),
     Entry::<Zeromq>::new().calls().peer(),
     Peer { name: "libzmq", runtime: "C", encrypted: false, kind: Kind::C },
-    Entry::<Callosum<Tokio>>::new().calls().layer().orders().beside().idle().peer(),
+    Entry::<Callosum<Tokio>>::new().calls().layer().orders().uploads().beside().idle().peer(),
     Entry::<Layered<Typed>>::new().layer().peer(),
     Entry::<Layered<TypedMsgPack>>::new().layer().peer(),
     Entry::<Layered<Thrift>>::new().layer().peer(),
     Entry::<Layered<Protobuf>>::new().layer().peer(),
-    Entry::<Callosum<AsyncStd>>::new().calls().orders().beside().idle().peer(),
+    Entry::<Callosum<AsyncStd>>::new().calls().orders().uploads().beside().idle().peer(),
     Entry::<Callosum<Tokio, DialectOne>>::new().calls().orders().peer(),
     Entry::<Callosum<AsyncStd, DialectOne>>::new().calls().orders().peer(),
     Peer { name: "python-callosum", runtime: "asyncio", encrypted: false, kind: Kind::Python },
-    Entry::<CallosumCurve<Tokio>>::new().calls().beside().idle().peer(),
-    Entry::<CallosumCurve<AsyncStd>>::new().calls().beside().idle().peer(),
+    Entry::<CallosumCurve<Tokio>>::new().calls().uploads().beside().idle().peer(),
+    Entry::<CallosumCurve<AsyncStd>>::new().calls().uploads().beside().idle().peer(),
     Entry::<CallosumCurve<Tokio, DialectOne>>::new().calls().peer(),
     Entry::<CallosumCurve<AsyncStd, DialectOne>>::new().calls().peer(),
     Peer { name: "libzmq-curve", runtime: "C", encrypted: true, kind: Kind::C },

@@ -107,12 +107,14 @@ impl<N: Net, const AT_ONCE: usize> Stack for RawCopy<N, AT_ONCE> {
     }
 
     async fn connect(server: SocketAddr) -> Result<Self::Client> {
-        Ok(Connection { stream: Arc::new(Mutex::new(N::connect(server).await?)) })
+        Ok(Connection::over(N::connect(server).await?))
     }
 }
 
 /// Takes uploads, one after the other.
-async fn receive<const AT_ONCE: usize>(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<()> {
+pub(super) async fn receive<const AT_ONCE: usize>(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+) -> Result<()> {
     let mut buffer = vec![0; AT_ONCE];
     loop {
         let mut number = [0; 8];
@@ -136,6 +138,12 @@ async fn receive<const AT_ONCE: usize>(mut stream: impl AsyncRead + AsyncWrite +
 #[derive(Debug)]
 pub struct Connection<S, const AT_ONCE: usize> {
     stream: Arc<Mutex<S>>,
+}
+
+impl<S, const AT_ONCE: usize> Connection<S, AT_ONCE> {
+    pub(super) fn over(stream: S) -> Self {
+        Self { stream: Arc::new(Mutex::new(stream)) }
+    }
 }
 
 impl<S, const AT_ONCE: usize> Clone for Connection<S, AT_ONCE> {

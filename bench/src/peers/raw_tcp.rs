@@ -49,17 +49,12 @@ impl Stack for RawTcp {
     }
 
     async fn connect(server: SocketAddr) -> Result<Connection> {
-        let stream = TcpStream::connect(server).await?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        let shared = Arc::new(Mutex::new(Shared { idle_writer: Some(writer), ..Shared::default() }));
-        tokio::spawn(receive(reader, Arc::clone(&shared)));
-        Ok(Connection { shared })
+        Connection::over(TcpStream::connect(server).await?)
     }
 }
 
 /// Sends whole frames back, as many at a time as have come.
-async fn send_back(mut stream: TcpStream) -> Result<()> {
+pub(super) async fn send_back(mut stream: TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::new();
     loop {
@@ -128,6 +123,14 @@ impl Shared {
 }
 
 impl Connection {
+    pub(super) fn over(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        let (reader, writer) = stream.into_split();
+        let shared = Arc::new(Mutex::new(Shared { idle_writer: Some(writer), ..Shared::default() }));
+        tokio::spawn(receive(reader, Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect(UNPOISONED)
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{align, max_us, median, new_table, quantiles_us, round, sorted, verdict};
 use crate::{
     load::Sample,
-    neighbours::{BODY_BYTES, IN_FLIGHT, Shown, Trouble},
+    neighbours::{BODY_BYTES, Host, IN_FLIGHT, Shown, Trouble},
 };
 
 /// What the calls of one peer showed while others made trouble.
@@ -41,6 +41,9 @@ pub struct NeighbourRow {
     pub rate_ratio: f64,
     /// How many times the p99 alone that beside it is: the median of the rounds.
     pub p99_ratio: f64,
+    /// Whose calls; not part of the JSON.
+    #[serde(skip)]
+    pub host: Host,
     /// Which trouble; not part of the JSON.
     #[serde(skip)]
     pub trouble: Trouble,
@@ -51,7 +54,7 @@ impl NeighbourRow {
     ///
     /// # Errors
     /// There is none, or a call took longer than two minutes.
-    pub fn new(trouble: Trouble, rounds: &[Shown]) -> Result<Self> {
+    pub fn new(host: Host, trouble: Trouble, rounds: &[Shown]) -> Result<Self> {
         let middle = |values: Vec<f64>| Ok::<_, anyhow::Error>(median(&sorted(values)?));
         let rates = |rate: fn(&Shown) -> f64| middle(rounds.iter().map(rate).collect());
         let (alone, beside) = (
@@ -64,7 +67,7 @@ impl NeighbourRow {
             ratios.push(quantiles_us([beside])?.1 / quantiles_us([alone])?.1);
         }
         Ok(Self {
-            peer: format!("callosum-beside-{}", trouble.name()),
+            peer: format!("{}-beside-{}", host.name(), trouble.name()),
             runtime: "tokio".to_owned(),
             in_flight: IN_FLIGHT,
             body_bytes: BODY_BYTES,
@@ -78,6 +81,7 @@ impl NeighbourRow {
             alone_max_us: max_us(alone()),
             rate_ratio: rates(|round| round.beside.rate.calls_per_s() / round.alone.rate.calls_per_s())?,
             p99_ratio: middle(ratios)?,
+            host,
             trouble,
         })
     }
@@ -138,8 +142,12 @@ pub fn neighbour_marks(rows: &[NeighbourRow]) -> Vec<String> {
                 format!("{peer}: a p99 of {p99_ratio:.2} × alone, mark {P99}: {kept}")
             }
             Trouble::Leaving => {
-                let (longest, kept) = (max_us / 1e3, verdict(max_us / 1e3 <= LONGEST_MS));
-                format!("{peer}: no call took longer than {longest:.1} ms, mark {LONGEST_MS}: {kept}")
+                let longest = max_us / 1e3;
+                let mark = match row.host {
+                    Host::Callosum => format!("mark {LONGEST_MS}: {}", verdict(longest <= LONGEST_MS)),
+                    Host::RawTcp => "no mark".to_owned(),
+                };
+                format!("{peer}: no call took longer than {longest:.1} ms, {mark}")
             }
         }
     };
@@ -157,7 +165,7 @@ mod tests {
     }
 
     fn row(trouble: Trouble, alone: Calls, beside: Calls) -> NeighbourRow {
-        NeighbourRow::new(trouble, &[Shown { alone, beside }]).unwrap()
+        NeighbourRow::new(Host::Callosum, trouble, &[Shown { alone, beside }]).unwrap()
     }
 
     #[test]
@@ -180,12 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn plain_tcp_has_no_mark() {
+        let shown = [Shown { alone: calls(1_000_000, 100), beside: calls(20_100_000, 79) }];
+        let plain = NeighbourRow::new(Host::RawTcp, Trouble::Leaving, &shown).unwrap();
+        let expected = ["raw-tcp-beside-leaving: no call took longer than 20.1 ms, no mark"];
+        assert_eq!(neighbour_marks(&[plain]), expected);
+    }
+
+    #[test]
     fn a_row_says_what_it_is_compared_with() {
         let row = row(Trouble::Vanished, calls(1_000, 100), calls(3_000, 50));
         assert_eq!((row.calls_per_s, row.alone_calls_per_s, row.calls), (100.0, 200.0, 50));
         assert_eq!((row.p99_us, row.alone_p99_us, row.rate_ratio), (3.0, 1.0, 0.5));
         let json = serde_json::to_value(&row).unwrap();
         assert_agreed_keys(&json);
-        assert!(json.get("trouble").is_none());
+        assert!(json.get("trouble").is_none() && json.get("host").is_none());
     }
 }

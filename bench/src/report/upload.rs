@@ -273,6 +273,29 @@ const MOST_MEMORY_KIB: u64 = 64 << 10;
 /// Peaks of processes that do the same differ by this much.
 const SAME_MEMORY_KIB: u64 = 1 << 10;
 
+/// The most that the p99 of calls beside an upload may be, in terms of that alone.
+const BESIDE_P99: f64 = 3.0;
+
+/// What one has without a protocol: calls and upload over a connection of their own.
+const PLAIN: &str = "raw-tcp-pair-beside-upload";
+
+/// How Callosum's calls beside an upload stand to their mark and to plain TCP with as many workers, if that was measured: a line for each
+/// row.
+pub fn beside_marks(rows: &[BesideRow]) -> Vec<String> {
+    let line = |row: &BesideRow| {
+        let BesideRow { peer, runtime, workers, p99_ratio, .. } = row;
+        let verdict = verdict(*p99_ratio <= BESIDE_P99);
+        let plain = rows.iter().find(|plain| plain.peer == PLAIN && plain.workers == *workers);
+        let plain = plain.map_or_else(String::new, |plain| {
+            format!(", {:.2} × that of {PLAIN}", row.p99_us / plain.p99_us)
+        });
+        format!(
+            "{peer} ({runtime}, {workers} a side): a p99 of {p99_ratio:.2} × alone{plain}, mark {BESIDE_P99}: {verdict}"
+        )
+    };
+    rows.iter().filter(|row| row.peer.starts_with("callosum")).map(line).collect()
+}
+
 /// How the uploads stand to the marks that Callosum has set itself: a line for each.
 ///
 /// What part of the fastest plain copy on the same runtime each makes that does not encrypt; what memory both sides take; and whether
@@ -417,6 +440,27 @@ mod tests {
         assert_eq!((row.p99_ratio_lowest, row.p99_ratio, row.p99_ratio_highest), (0.09, 4.0, 1000.0));
         assert_eq!((row.calls_per_s, row.upload_mib_per_s, row.workers), (100.0, 512.0, 1));
         assert!(BesideRow::new(&peer("tonic/tokio"), 64, LENGTH, &[]).is_err());
+    }
+
+    #[test]
+    fn calls_beside_an_upload_are_compared_with_themselves_and_with_plain_tcp() {
+        let row = |id: &str, workers, beside| {
+            let sample = |ns: u64| Sample { seconds: 1.0, latency_ns: [(ns, 100)].into() };
+            let round = Beside { alone: sample(1_000), beside: sample(beside), upload_seconds: 2.0, workers };
+            BesideRow::new(&peer(id), 64, LENGTH, &[round]).unwrap()
+        };
+        let rows = [
+            row("raw-tcp-pair/tokio", 2, 2_000),
+            row("tonic/tokio", 2, 9_000),
+            row("callosum/tokio", 1, 3_000),
+            row("callosum/async-std", 2, 3_100),
+        ];
+        let expected = [
+            "callosum-beside-upload (tokio, 1 a side): a p99 of 3.00 × alone, mark 3: met",
+            "callosum-beside-upload (async-std, 2 a side): a p99 of 3.10 × alone, \
+             1.55 × that of raw-tcp-pair-beside-upload, mark 3: missed",
+        ];
+        assert_eq!(beside_marks(&rows), expected);
     }
 
     #[test]
