@@ -16,9 +16,10 @@ use crate::wire::PING;
 /// Probes that may be unanswered at a time; for one more, the oldest is forgotten (PROTOCOL.md, M-7).
 pub(super) const MAX_PROBES: usize = 64;
 
-/// Probes after the handshake, one after the other, to measure the shortest round trip: the first ones take
-/// longer, because both ends are busy.
-const FIRST_PROBES: u32 = 8;
+/// Probes after the handshake, one after the other, to measure the shortest round trip: the first takes
+/// longer, because both ends are busy. More would cost thousands of peers that connect at once more than the rest
+/// of their handshakes.
+const FIRST_PROBES: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct Probes {

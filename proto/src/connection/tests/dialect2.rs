@@ -20,7 +20,7 @@ pub(super) fn pair2(connector: ConnectionConfig, binder: ConnectionConfig) -> (S
         else {
             panic!("{events:?}")
         };
-        assert!(pongs.len() == 8 && pongs.iter().all(|event| matches!(event, Event::Pong { .. })));
+        assert!(pongs.len() == 2 && pongs.iter().all(|event| matches!(event, Event::Pong { .. })));
     }
     (a, b)
 }
