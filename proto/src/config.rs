@@ -36,13 +36,13 @@ pub struct ConnectionConfig {
     pub execution_timeout: Option<Duration>,
     /// The highest dialect that is offered to the peer. Default: [`Dialect::Two`].
     pub dialect: Dialect,
-    /// Window of a stream before it is first read, in bytes. Clamped to at least 1 KiB and at most
+    /// Window of a stream until half of it has been read, in bytes. Clamped to at least 1 KiB and at most
     /// `stream_window`. Default: 16 KiB.
     ///
     /// Unread streams don't delay other streams while their initial windows take up no more than half of
     /// `connection_window`: with the defaults, up to 3,072 streams.
     pub first_window: u64,
-    /// Window of a stream once it is read, in bytes. It doubles whenever the application reads a whole window
+    /// Window of a stream after that, in bytes. It doubles whenever the application reads a whole window
     /// in less than two round trips, up to a part of `connection_window`. Less than 1 KiB counts as 1 KiB.
     /// Default: 256 KiB.
     pub stream_window: u64,

@@ -95,7 +95,7 @@ setters! {
         /// earlier calls with their key have a limit of the same size; past it, the caller gets an ERROR named
         /// `ReplyTooLarge` instead.
         max_outgoing_bytes: usize,
-        /// Window of one streamed argument or result, in bytes, while it is read; 16 KiB before the first read. It
+        /// Window of one streamed argument or result, in bytes, once 8 KiB of it have been read; 16 KiB before. It
         /// grows if the round trip limits the rate. Default 256 KiB.
         stream_window: u64,
         /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the unread bytes of all streamed arguments and

@@ -43,7 +43,6 @@ impl RecvStream<'_> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
         let next = half.next()?;
-        // Also if there is nothing to read yet: the wide window is for streams that somebody reads.
         calls.open_window(id);
         match next {
             Next::Chunk(chunk, cost) => {
@@ -221,10 +220,10 @@ impl Calls {
         call.and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)
     }
 
-    /// Widens the window of a stream that is read.
+    /// Widens the window of a stream that is read (F-6).
     fn open_window(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
-        if half.open_window(self.config.stream_window, &mut self.flow) {
+        if half.has_used_its_window() && half.open_window(self.config.stream_window, &mut self.flow) {
             self.credits.insert(id);
         }
     }

@@ -1,9 +1,10 @@
 //! The receiving half of a stream: unread bytes, the credit granted to the writer, and the checks for faults
 //! of the peer.
 //!
-//! A stream starts with a small window, since the application may never read it. The first read, or the start
-//! of its reassembly, widens the window. If the application then consumes a whole window in less than two
-//! round trips, the window limits the writer, and is doubled (as in the autotuning of QUIC implementations).
+//! A stream starts with a small window, since the application may never read it, or it may carry little. Its
+//! reassembly widens the window, and so does the application once it has read half of it. If the application
+//! then consumes a whole window in less than two round trips, the window limits the writer, and is doubled (as
+//! in the autotuning of QUIC implementations).
 
 mod buffer;
 
@@ -392,6 +393,12 @@ impl RecvHalf {
             self.window *= 2;
         }
         self.measured_from = Some((now, self.consumed_cost));
+    }
+
+    /// Whether the stream carries enough to be worth a wide window, which uses the connection's allowance until
+    /// the stream ends. For example, a terminal's session does not.
+    pub(crate) fn has_used_its_window(&self) -> bool {
+        self.consumed_cost >= self.window / 2
     }
 
     /// Widens the window to `window`, as far as the connection's allowance permits. Does nothing if all the

@@ -115,10 +115,14 @@ fn a_window_opens_when_its_stream_is_read() {
             exchange(&mut a, &mut b);
             assert_eq!(b.collected(), Ok(body(90_000)));
         } else {
+            // The piece of the OPEN.
+            assert!(matches!(b.read(theirs(&request)), Ok(Poll::Ready(Some(_)))));
+            exchange(&mut a, &mut b);
+            assert_eq!(arrived(&b), 1_024, "nothing of the window has been read");
             assert!(matches!(b.read(theirs(&request)), Ok(Poll::Ready(Some(_)))));
             exchange(&mut a, &mut b);
             assert_eq!(arrived(&b), 50_000);
-            let mut rest = 90_000 - MAX_FIRST;
+            let mut rest = 90_000 - MAX_FIRST - (1_024 - RECORD_COST as usize);
             while rest > 0 {
                 rest -= b.read_all(theirs(&request)).0.len();
                 exchange(&mut a, &mut b);
@@ -137,6 +141,26 @@ fn a_window_opens_when_its_stream_is_read() {
     let credit = |record: &Record| matches!(record, Record::Credit { .. });
     assert_eq!(b.sent_records().iter().filter(|record| credit(record)).count(), 1, "the last one");
     assert_eq!(b.connection.calls.flow().growth_left, 100_000);
+}
+
+#[test]
+fn streams_that_carry_little_leave_wide_windows_to_others() {
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    // Wide windows for all of them would take 4.4 MB of an allowance of 100 KB.
+    for _ in 0..90 {
+        let up = a.invoke_streamed();
+        a.write(up, body(400)).unwrap();
+        exchange(&mut a, &mut b);
+        let id = theirs(&request(&mut b));
+        assert_eq!(b.read_all(id), (body(400).to_vec(), false));
+    }
+    assert_eq!(b.connection.calls.flow().growth_left, 100_000);
+    a.connection.invoke(a.now, new_call("m", body(90_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let id = theirs(&request(&mut b));
+    b.read_all(id);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.connection.held_bytes(), 50_000);
 }
 
 /// The handler may run for long after that, while other streams need wide windows.
