@@ -234,7 +234,7 @@ impl Binder {
 
     /// The events of the connections from now on.
     pub fn events(&self) -> Events {
-        self.node.events.subscribe()
+        self.node.events()
     }
 
     /// Accepts no more connections and no new calls, gives the calls in progress up to `grace_period` to finish, writes

@@ -21,6 +21,7 @@
 
 pub mod auth;
 mod binder;
+mod broadcast;
 mod builder;
 #[cfg(test)]
 mod by_hand;
@@ -52,6 +53,7 @@ mod node;
 mod os;
 mod pace;
 mod peer;
+mod rate_limit;
 pub mod rt;
 mod sending;
 mod serve;

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use callosum_runtime::rt::Broadcast;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::events::{Sink, TunnelEvent};
+use crate::events::TunnelEvent;
 use crate::totals::Counters;
 use crate::{End, Reason, Target};
 
@@ -68,7 +69,7 @@ pub(crate) struct Live {
     /// Shared with all that is counted together with it.
     pub(crate) totals: Arc<Counters>,
     pub(crate) stop: Arc<Stop>,
-    events: Arc<Sink>,
+    events: Arc<Broadcast<TunnelEvent>>,
     is_open: AtomicBool,
     is_reset_here: AtomicBool,
     to_target: AtomicU64,
@@ -80,7 +81,7 @@ impl Live {
         info: ConnectionInfo,
         totals: Arc<Counters>,
         stop: Arc<Stop>,
-        events: Arc<Sink>,
+        events: Arc<Broadcast<TunnelEvent>>,
     ) -> Self {
         let (is_open, is_reset_here, to_target, from_target) = Default::default();
         Self { info: Arc::new(info), totals, stop, events, is_open, is_reset_here, to_target, from_target }

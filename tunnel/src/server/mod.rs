@@ -237,7 +237,7 @@ impl TunnelServer {
 
     /// The events from now on.
     pub fn events(&self) -> TunnelEvents {
-        self.shared.hub.events.subscribe()
+        self.shared.hub.subscribe()
     }
 
     /// The current connections, in the order in which they began.

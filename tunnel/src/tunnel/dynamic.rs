@@ -128,7 +128,9 @@ async fn negotiate(
         Err(_) => (HandshakeError::Evicted, None),
     };
     tracing::debug!(%forward, source = source.map(tracing::field::display), %error, "a client's handshake failed");
-    hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error });
+    if let Some(unreported) = hub.failed_handshakes.take(hub.runtime.now()) {
+        hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error, unreported });
+    }
     if let Some(reply) = reply {
         let refusing = within(&*hub.runtime, timeout, hub.unless_over(refuse(socket.get(), &reply)));
         let _ = unfinished.evicted.or(refusing).await;

@@ -5,7 +5,7 @@ use callosum_runtime::Drained;
 use callosum_runtime::rt::BoxSocket;
 use callosum_testkit::world::check;
 use callosum_tunnel::{End, HandshakeError, Reason, TunnelEvent, TunnelEvents, TunnelSettings};
-use futures_util::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
 const GREETING: &[u8] = &[5, 1, 0];
 
@@ -201,6 +201,37 @@ fn failed_handshakes_are_seen() {
             let HandshakeError::Malformed(error) = handshake_error(&mut events).await else { panic!() };
             assert!(error.contains(expected), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_flood_of_failed_handshakes_pushes_no_other_event_out() {
+    const FLOOD: u64 = 2_000;
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut events = rig.tunnel.events();
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let malformed = async || {
+            let mut here = rig.open(&forward).await;
+            write(&mut here, [4]).await;
+            expect_end(&mut here).await;
+        };
+        for _ in 0..FLOOD {
+            malformed().await;
+        }
+        let first = events.next().await;
+        assert!(matches!(first, Some(TunnelEvent::Listening { .. })), "{first:?}");
+        world.sleep(SECOND).await;
+        malformed().await;
+        rig.tunnel.drain(SECOND).await;
+        let (mut reported, mut unreported) = (0, 0);
+        while let Some(event) = events.next().await {
+            let TunnelEvent::HandshakeFailed { unreported: more, .. } = event else { panic!("{event:?}") };
+            (reported, unreported) = (reported + 1, unreported + more);
+        }
+        assert_eq!(reported + unreported, FLOOD + 1);
+        let seconds = world.elapsed().as_secs() + 1;
+        assert!(reported <= 16 * seconds, "{reported} in {seconds} s");
     });
 }
 
