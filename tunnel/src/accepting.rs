@@ -11,8 +11,8 @@ use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyWriter, Metadata, Peer};
 
 use crate::connecting::unopened;
-use crate::connection::Outcome;
 use crate::hub::{Guard, Hub};
+use crate::live::Outcome;
 use crate::relay::{Incoming, Relay};
 use crate::time::{sleep, within};
 use crate::timed::{Times, relay};

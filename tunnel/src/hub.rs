@@ -17,8 +17,10 @@ use parking_lot::Mutex;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::connection::{ConnectionInfo, ConnectionState, Live, Outcome, Side, Stop};
+use crate::connection::{ConnectionInfo, ConnectionState, Side};
 use crate::events::{Summary, TunnelEvent, TunnelEvents};
+use crate::live::{Live, Outcome};
+use crate::stop::Stop;
 use crate::time::within;
 use crate::totals::Table;
 use crate::{End, Reason, Target, measure};

@@ -11,8 +11,8 @@ use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder
 use futures_util::future::select;
 use tracing::Instrument;
 
-use super::Shared;
 use super::grants::{Grant, What};
+use super::shared::Shared;
 use crate::accepting::{Accepted, Opener, accept_loop, serve};
 use crate::connecting::Call;
 use crate::connection::Side;

@@ -12,11 +12,12 @@ use tracing::Instrument;
 
 use super::{Forward, ForwardError, Shared, Tunnel, accepted};
 use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
-use crate::connection::{Outcome, Stop};
 use crate::events::HandshakeError;
 use crate::hub::Guard;
+use crate::live::Outcome;
 use crate::proxy::{self, Handshake, Progress, Request};
 use crate::relay::Relay;
+use crate::stop::Stop;
 use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
