@@ -92,7 +92,7 @@ impl Connector {
 
     /// The events of the connections from now on.
     pub fn events(&self) -> Events {
-        self.node.events.subscribe()
+        self.node.events()
     }
 
     /// Accepts no new calls from either side, gives the calls in progress up to `grace_period` to finish, writes their

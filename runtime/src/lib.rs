@@ -21,6 +21,7 @@
 
 pub mod auth;
 mod binder;
+mod broadcast;
 mod builder;
 #[cfg(test)]
 mod by_hand;
@@ -40,6 +41,7 @@ mod error;
 mod event;
 mod handler;
 mod handlers;
+mod handshakes;
 mod inproc;
 mod invocation;
 pub mod layer;
@@ -52,6 +54,7 @@ mod node;
 mod os;
 mod pace;
 mod peer;
+mod rate_limit;
 pub mod rt;
 mod sending;
 mod serve;

@@ -6,15 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::broadcast::Broadcast;
 use crate::core::Core;
 use crate::error::{DisconnectCause, Drained};
-use crate::event::{Event, EventSink, Ration};
+use crate::event::{Event, Events};
 use crate::handlers::Handlers;
+use crate::handshakes::Handshakes;
 use crate::layer::HandlerLayers;
-use crate::link::handshakes::Handshakes;
 use crate::loan::Lender;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::{CallLayers, Peer, PeerShared};
+use crate::rate_limit::RateLimit;
 use crate::turns::Turns;
 use crate::waiters::Waiters;
 use crate::{Endpoint, PeerId};
@@ -24,13 +26,13 @@ pub(crate) struct Node {
     pub(crate) handlers: Handlers,
     pub(crate) handler_layers: HandlerLayers,
     call_layers: CallLayers,
-    pub(crate) events: EventSink,
+    events: Broadcast<Event>,
     /// Links whose handshake is not complete.
-    pub(crate) handshakes: Arc<Mutex<Handshakes>>,
+    pub(crate) handshakes: Handshakes,
     /// Of links over byte streams and of those that have one peer, and of listeners that have accepted many.
     pub(crate) turns: Arc<Turns>,
-    refusals: Mutex<Ration>,
-    accept_failures: Mutex<Ration>,
+    refusals: RateLimit,
+    accept_failures: RateLimit,
     lifecycle: Mutex<Lifecycle>,
     pub(crate) phase_changed: Waiters,
 }
@@ -46,7 +48,7 @@ struct Lifecycle {
 }
 
 /// Notices that wait to be told; past that, the oldest are dropped, as events are that a subscriber leaves unread.
-const MAX_NOTICES: usize = 1_024;
+const MAX_NOTICES: usize = Broadcast::<Event>::CAPACITY;
 
 impl Lifecycle {
     /// Returns the notice that had to make room, to be dropped without the lock: a peer in it may be the last handle of that.
@@ -87,15 +89,15 @@ impl Node {
         call_layers: CallLayers,
     ) -> Arc<Self> {
         Arc::new(Self {
+            handshakes: Handshakes::new(core.config.max_handshakes),
             core,
             handlers,
             handler_layers,
             call_layers,
-            events: EventSink::new(),
-            handshakes: Arc::default(),
+            events: Broadcast::default(),
             turns: Arc::default(),
-            refusals: Mutex::default(),
-            accept_failures: Mutex::default(),
+            refusals: RateLimit::default(),
+            accept_failures: RateLimit::default(),
             lifecycle: Mutex::new(Lifecycle {
                 phase: Phase::Running,
                 peers: BTreeMap::new(),
@@ -245,7 +247,7 @@ impl Node {
 
     /// A connection was not accepted, or ended before its handshake was complete.
     pub(crate) fn report_refusal(&self, address: String, cause: DisconnectCause) {
-        let reported = self.refusals.lock().take(self.core.now());
+        let reported = self.refusals.take(self.core.now());
         match reported {
             Some(unreported) => self.report(Event::Refused { address, cause, unreported }),
             None => tracing::debug!(address, %cause, "connection refused"),
@@ -254,13 +256,18 @@ impl Node {
 
     /// The system did not let a listener accept.
     pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, error: io::Error) {
-        let reported = self.accept_failures.lock().take(self.core.now());
+        let reported = self.accept_failures.take(self.core.now());
         match reported {
             Some(unreported) => {
                 self.report(Event::AcceptFailed { endpoint, error: Arc::new(error), unreported })
             }
             None => tracing::debug!(%endpoint, %error, "can't accept"),
         }
+    }
+
+    /// The events from now on.
+    pub(crate) fn events(&self) -> Events {
+        Events(self.events.subscribe())
     }
 
     /// Sends an event to the subscribers, after those that are still to be sent.

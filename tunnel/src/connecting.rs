@@ -10,9 +10,9 @@ use callosum_runtime::rt::Runtime;
 use callosum_runtime::{BodyReader, CancelReason, Context, HandlerResult, Responder};
 use futures_util::future::{Either, select};
 
-use crate::connection::Outcome;
 use crate::dial::{Dialer, Dialled};
 use crate::hub::Guard;
+use crate::live::Outcome;
 use crate::proxy_protocol::{Addresses, Tlv, encode};
 use crate::relay::{Incoming, Relay};
 use crate::time::within;

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::Drained;
-use callosum_runtime::rt::{Runtime, Waiters};
+use callosum_runtime::rt::{Broadcast, RateLimit, Runtime, Waiters};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::connection::{ConnectionInfo, ConnectionState, Live, Outcome, Side, Stop};
-use crate::events::{Sink, Summary, TunnelEvent};
+use crate::connection::{ConnectionInfo, ConnectionState, Side};
+use crate::events::{Summary, TunnelEvent, TunnelEvents};
+use crate::live::{Live, Outcome};
+use crate::stop::Stop;
 use crate::time::within;
 use crate::totals::Table;
 use crate::{End, Reason, Target, measure};
@@ -26,7 +28,9 @@ use crate::{End, Reason, Target, measure};
 /// The state that all connections share.
 pub(crate) struct Hub {
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) events: Arc<Sink>,
+    pub(crate) events: Arc<Broadcast<TunnelEvent>>,
+    /// Of clients that have named no target.
+    pub(crate) failed_handshakes: RateLimit,
     pub(crate) totals: Table,
     registry: Mutex<Registry>,
     phase_changed: Waiters,
@@ -72,6 +76,7 @@ impl Hub {
         Arc::new(Self {
             runtime,
             events: Arc::default(),
+            failed_handshakes: RateLimit::default(),
             totals: Table::default(),
             registry: Mutex::default(),
             phase_changed: Waiters::default(),
@@ -98,6 +103,11 @@ impl Hub {
         drop(registry);
         measure::begin(&live);
         Ok(Guard { hub: self.clone(), span: span(&live.info), live, outcome: Ok(End::Dropped) })
+    }
+
+    /// The events from now on.
+    pub(crate) fn subscribe(&self) -> TunnelEvents {
+        TunnelEvents(self.events.subscribe())
     }
 
     /// All that live, in the order in which they began.

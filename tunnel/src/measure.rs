@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::connection::{Live, Outcome};
+use crate::live::{Live, Outcome};
 
 #[cfg(not(feature = "metrics"))]
 mod recording {

@@ -31,7 +31,7 @@ use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
 use futures_io::AsyncWrite;
 use futures_util::Stream;
 
-use crate::connection::{Live, Outcome};
+use crate::live::{Live, Outcome};
 use crate::read::poll_read;
 use crate::{End, wire};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use callosum_runtime::rt::{Runtime, Timer, from_now};
 
-use crate::connection::{Live, Outcome};
+use crate::live::{Live, Outcome};
 use crate::relay::Relay;
 use crate::{End, Reason};
 

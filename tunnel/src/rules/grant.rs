@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Permission;
+use super::rule::Permission;
 
 /// A permission by the rules: to connect to a target, or to listen on an address.
 ///

@@ -36,16 +36,9 @@ mod grant;
 mod network;
 mod parse;
 mod pattern;
+mod rule;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::num::NonZero;
-use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use ipnet::IpNet;
 
 pub use error::{Mistake, RulesError};
 pub use grant::Grant;
@@ -54,7 +47,7 @@ pub use network::is_public;
 use crate::listen::ListenAddress;
 use crate::target::{Host, Target, is_normal_path};
 use grant::Reach;
-use pattern::{HostPattern, PathPattern};
+use rule::{Permission, Rule};
 
 /// Which user may connect where, and listen on what. By default everything is forbidden.
 ///
@@ -75,59 +68,7 @@ pub struct Rules {
     listen: Vec<Rule>,
 }
 
-/// A permission, and its users.
-#[derive(Clone, Debug)]
-struct Rule {
-    /// The users of the rule itself, then those of its groups.
-    members: Vec<Arc<BTreeSet<String>>>,
-    everyone: bool,
-    permission: Arc<Permission>,
-}
-
-/// The permissions of a rule.
-#[derive(Debug, PartialEq, Eq)]
-struct Permission {
-    /// The rule's name, which no other has.
-    rule: Arc<str>,
-    scope: Scope,
-    max_connections: Option<NonZero<u32>>,
-    idle_timeout: Option<Duration>,
-    proxy_protocol: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Scope {
-    Connect {
-        hosts: Vec<HostPattern>,
-        networks: Vec<IpNet>,
-        ports: Vec<RangeInclusive<u16>>,
-        paths: Vec<PathPattern>,
-    },
-    Listen {
-        addresses: Vec<IpAddr>,
-        ports: Vec<RangeInclusive<u16>>,
-        paths: Vec<PathPattern>,
-    },
-}
-
 impl Rules {
-    /// Reads the text of a rules file.
-    ///
-    /// # Errors
-    /// The first mistake, with its line and column.
-    pub fn parse(text: &str) -> Result<Self, RulesError> {
-        parse::parse(text)
-    }
-
-    /// The same, of a text that may not be UTF-8, which is a mistake.
-    pub(crate) fn parse_bytes(text: &[u8]) -> Result<Self, RulesError> {
-        let valid = text.utf8_chunks().next().map_or("", |first| first.valid());
-        match valid.len() == text.len() {
-            true => Self::parse(valid),
-            false => Err(RulesError::at(valid, valid.len()..valid.len(), Mistake::NotUtf8)),
-        }
-    }
-
     /// The permission of a user to name this target, if there is one.
     ///
     /// If the target is a name, it may be resolved; [`Grant::at`] says to which of its addresses a connection may be
@@ -163,53 +104,6 @@ fn permissions<'a>(rules: &'a [Rule], user: &'a str) -> impl Iterator<Item = &'a
         !user.is_empty() && (rule.everyone || rule.members.iter().any(|members| members.contains(user)))
     };
     rules.iter().filter(of_user).map(|rule| &rule.permission)
-}
-
-impl Scope {
-    /// Whether the target is one of these, as far as can be told before its name is resolved.
-    fn names(&self, target: &Target) -> bool {
-        let Self::Connect { hosts, ports, paths, .. } = self else { return false };
-        match target {
-            Target::Tcp { host, port } => {
-                let named = hosts.iter().any(|pattern| pattern.matches(host));
-                let named = match host {
-                    Host::Name(_) => named,
-                    Host::Ip(address) => (named || hosts.is_empty()) && self.admits(*address),
-                };
-                named && contains(ports, *port)
-            }
-            Target::Unix(path) => matches(paths, path),
-        }
-    }
-
-    /// Whether a name of these may be at this address.
-    fn admits(&self, address: IpAddr) -> bool {
-        match self {
-            // A rule that has only paths.
-            Self::Connect { hosts, networks, .. } if hosts.is_empty() && networks.is_empty() => false,
-            Self::Connect { networks, .. } => network::admits(networks, address),
-            Self::Listen { .. } => false,
-        }
-    }
-
-    /// Whether it is one of these to listen on.
-    fn covers(&self, address: &ListenAddress) -> bool {
-        let Self::Listen { addresses, ports, paths } = self else { return false };
-        match address {
-            ListenAddress::Tcp(address) => {
-                addresses.contains(&address.ip().to_canonical()) && contains(ports, address.port())
-            }
-            ListenAddress::Unix(path) => matches(paths, path),
-        }
-    }
-}
-
-fn contains(ports: &[RangeInclusive<u16>], port: u16) -> bool {
-    ports.iter().any(|range| range.contains(&port))
-}
-
-fn matches(paths: &[PathPattern], path: &Path) -> bool {
-    paths.iter().any(|pattern| pattern.matches(path))
 }
 
 #[cfg(test)]

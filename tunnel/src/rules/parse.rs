@@ -12,7 +12,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::pattern::{BadHostPattern, HostPattern, PathPattern, parse_ports};
-use super::{Mistake, Permission, Rule, Rules, RulesError, Scope};
+use super::rule::{Permission, Rule, Scope};
+use super::{Mistake, Rules, RulesError};
 
 /// Stands for every user in a rule's `users`.
 const EVERYONE: &str = "*";
@@ -91,13 +92,28 @@ fn wrong<T, U>(value: &Spanned<T>, mistake: Mistake) -> Checked<U> {
     Err(Misplaced(value.span(), mistake))
 }
 
-pub(super) fn parse(text: &str) -> Result<Rules, RulesError> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        // An error without a position is about the whole file.
-        let span = error.span().unwrap_or(0..0);
-        RulesError::at(text, span, Mistake::Syntax(error.message().to_owned()))
-    })?;
-    check(file).map_err(|Misplaced(span, mistake)| RulesError::at(text, span, mistake))
+impl Rules {
+    /// Reads the text of a rules file.
+    ///
+    /// # Errors
+    /// The first mistake, with its line and column.
+    pub fn parse(text: &str) -> Result<Self, RulesError> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            // An error without a position is about the whole file.
+            let span = error.span().unwrap_or(0..0);
+            RulesError::at(text, span, Mistake::Syntax(error.message().to_owned()))
+        })?;
+        check(file).map_err(|Misplaced(span, mistake)| RulesError::at(text, span, mistake))
+    }
+
+    /// The same, of a text that may not be UTF-8, which is a mistake.
+    pub(crate) fn parse_bytes(text: &[u8]) -> Result<Self, RulesError> {
+        let valid = text.utf8_chunks().next().map_or("", |first| first.valid());
+        match valid.len() == text.len() {
+            true => Self::parse(valid),
+            false => Err(RulesError::at(valid, valid.len()..valid.len(), Mistake::NotUtf8)),
+        }
+    }
 }
 
 fn check(file: File) -> Checked<Rules> {

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+use std::num::NonZero;
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use callosum_runtime::{BodyReader, Context, HandlerResult, Responder};
 use tracing::Instrument;
 
-use super::Shared;
 use super::counts::Counted;
 use super::grants::{Grant, What};
+use super::shared::Shared;
 use crate::connecting::{Call, Setup, proxy_header, serve};
 use crate::connection::Side;
 use crate::dial::Dialer;

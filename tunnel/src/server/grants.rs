@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::connection::Stop;
+use crate::stop::Stop;
 use crate::{Authorizer, ListenAddress, Permission, Requester, Target};
 
 /// All that has been given.

@@ -11,8 +11,8 @@ use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder
 use futures_util::future::select;
 use tracing::Instrument;
 
-use super::Shared;
 use super::grants::{Grant, What};
+use super::shared::Shared;
 use crate::accepting::{Accepted, Opener, accept_loop, serve};
 use crate::connecting::Call;
 use crate::connection::Side;
@@ -60,7 +60,7 @@ pub(super) async fn listen(
     };
     let listening =
         Listening { server: server.clone(), requester, permission, seen, address, method, forward, opener };
-    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
+    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, _, source| {
         listening.accept(socket, source);
     }));
     let draining = pin!(server.hub.until_draining());

@@ -8,6 +8,8 @@ mod connect;
 mod counts;
 mod grants;
 mod listen;
+mod settings;
+mod shared;
 
 use std::fmt;
 use std::future::ready;
@@ -16,116 +18,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use settings::ServerSettings;
+
 use callosum_runtime::rt::Runtime;
-use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits, SocketOptions};
+use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits};
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::connection::ConnectionState;
-use crate::dial::keepalive;
 use crate::driver::TunnelDriver;
 use crate::events::TunnelEvents;
 use crate::hub::Hub;
-use crate::resolve::{Resolver, SystemResolver};
-use crate::time::within;
 use crate::totals::Totals;
-use crate::{Authorizer, End, Permission, Reason, wire};
-use counts::{Counted, Counts};
-use grants::{Given, Grants};
+use crate::{Authorizer, wire};
+use shared::Shared;
 
 /// Rights about which an authorizer is asked again at the same time.
 const CHECKS_AT_ONCE: usize = 64;
-
-/// How long the authorizer may take for one check. A grant that is not confirmed by then is revoked.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Settings of a [`TunnelServer`].
-#[derive(Clone)]
-#[must_use = "settings hold for the server that they are given to"]
-pub struct ServerSettings {
-    connect_timeout: Duration,
-    max_connections: usize,
-    max_connections_per_user: u32,
-    max_listeners: usize,
-    max_listeners_per_user: u32,
-    socket: SocketOptions,
-    resolver: Arc<dyn Resolver>,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            max_connections: 10_000,
-            max_connections_per_user: 5_000,
-            max_listeners: 1_000,
-            max_listeners_per_user: 100,
-            socket: keepalive(),
-            resolver: Arc::new(SystemResolver),
-        }
-    }
-}
-
-impl ServerSettings {
-    /// How long resolving and connecting may take, for all addresses of a target together. Default 10 s.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Connections at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 10,000.
-    ///
-    /// One peer can request fewer: the limit on its unfinished calls is twice
-    /// [`max_queue`](callosum_runtime::Limits::max_queue) and
-    /// [`max_concurrency`](callosum_runtime::Limits::max_concurrency) together, 2,200 by default.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
-        self
-    }
-
-    /// Connections at a time of one user, over all of its Callosum connections, including those that its listeners have
-    /// accepted. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Peers without an identity count as one
-    /// user. Default 5,000.
-    pub fn max_connections_per_user(mut self, connections: u32) -> Self {
-        self.max_connections_per_user = connections;
-        self
-    }
-
-    /// Listeners at a time of one user. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 100.
-    pub fn max_listeners_per_user(mut self, listeners: u32) -> Self {
-        self.max_listeners_per_user = listeners;
-        self
-    }
-
-    /// Listeners at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 1,000.
-    pub fn max_listeners(mut self, listeners: usize) -> Self {
-        self.max_listeners = listeners;
-        self
-    }
-
-    /// Options of the connections to targets, and of those that listeners accept. Default: the system probes what was silent for 60 s,
-    /// every 10 s.
-    pub fn socket_options(mut self, options: SocketOptions) -> Self {
-        self.socket = options;
-        self
-    }
-
-    /// Resolves the names of targets. Default: [`SystemResolver`].
-    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
-        self.resolver = Arc::new(resolver);
-        self
-    }
-}
-
-impl fmt::Debug for ServerSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerSettings")
-            .field("connect_timeout", &self.connect_timeout)
-            .field("max_connections", &self.max_connections)
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Opens the connections and listeners that peers request, if an [`Authorizer`] allows them. Cheap to clone; all clones
 /// are the same.
@@ -136,44 +45,6 @@ impl fmt::Debug for ServerSettings {
 #[derive(Clone)]
 pub struct TunnelServer {
     shared: Arc<Shared>,
-}
-
-/// The state that its handlers share.
-struct Shared {
-    hub: Arc<Hub>,
-    authorizer: Box<dyn Authorizer>,
-    settings: ServerSettings,
-    grants: Arc<Grants>,
-    counts: Arc<Counts>,
-    /// Connections of each user.
-    connections: Arc<Counts>,
-    /// Listeners of each user.
-    listeners: Arc<Counts>,
-    /// The number of changes of the rules so far.
-    changes: AtomicU64,
-}
-
-impl Shared {
-    /// Authorizes a grant again, and stops it if it is refused or the decision times out.
-    async fn check_again(&self, given: &Given) -> Option<Permission> {
-        let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.ask_again(&*self.authorizer)).await;
-        let permission = asked.flatten();
-        if permission.is_none() {
-            given.stop.stop(End::Revoked);
-        }
-        permission
-    }
-
-    /// Counts one more connection of a user.
-    fn count_connection(&self, user: Option<&str>) -> Result<Counted, Reason> {
-        self.connections
-            .take_of(user.unwrap_or_default().into(), Some(self.settings.max_connections_per_user))
-    }
-
-    /// Counts one more listener of a user.
-    fn count_listener(&self, user: Option<&str>) -> Result<Counted, Reason> {
-        self.listeners.take_of(user.unwrap_or_default().into(), Some(self.settings.max_listeners_per_user))
-    }
 }
 
 impl TunnelServer {
@@ -237,7 +108,7 @@ impl TunnelServer {
 
     /// The events from now on.
     pub fn events(&self) -> TunnelEvents {
-        self.shared.hub.events.subscribe()
+        self.shared.hub.subscribe()
     }
 
     /// The current connections, in the order in which they began.

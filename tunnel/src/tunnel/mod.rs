@@ -24,12 +24,13 @@ use futures_util::future::{BoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 
 use crate::accepting::Opener;
-use crate::connection::{ConnectionState, Side, Stop};
+use crate::connection::{ConnectionState, Side};
 use crate::dial::keepalive;
 use crate::driver::TunnelDriver;
 use crate::events::{TunnelEvent, TunnelEvents};
 use crate::hub::{Guard, Hub, Wanted};
 use crate::resolve::{Resolver, SystemResolver};
+use crate::stop::Stop;
 use crate::totals::Totals;
 use crate::{End, ListenAddress, Reason, Target};
 
@@ -214,7 +215,7 @@ impl Tunnel {
 
     /// The events from now on.
     pub fn events(&self) -> TunnelEvents {
-        self.shared.hub.events.subscribe()
+        self.shared.hub.subscribe()
     }
 
     /// The current connections, in the order in which they began.

@@ -1,11 +1,11 @@
 //! Dynamic forwards, and connections over a stream that is there already, on virtual time.
 
 use crate::support::*;
-use callosum_runtime::Drained;
 use callosum_runtime::rt::BoxSocket;
-use callosum_testkit::world::check;
+use callosum_runtime::{Drained, SocketOptions};
+use callosum_testkit::world::{Host, check};
 use callosum_tunnel::{End, HandshakeError, Reason, TunnelEvent, TunnelEvents, TunnelSettings};
-use futures_util::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
 const GREETING: &[u8] = &[5, 1, 0];
 
@@ -186,6 +186,33 @@ fn the_oldest_handshake_is_evicted() {
     });
 }
 
+/// Nor do clients of one address keep those of another out, however many there are.
+#[test]
+fn clients_of_one_address_evict_no_other() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let _listener = listen(&rig.target, "0.0.0.0:80").await;
+        rig.tunnel.dynamic("0.0.0.0:1080".parse().unwrap()).await.unwrap();
+        let [honest, flood] = ["10.0.0.7", "10.0.0.8"].map(|address| world.host(address));
+        let open = async |host: &Host| {
+            let endpoint = "tcp://client:1080".parse().unwrap();
+            host.runtime().connect(&endpoint, SocketOptions::default()).await.unwrap()
+        };
+        let mut here = open(&honest).await;
+        write(&mut here, GREETING).await;
+        expect(&mut here, [5, 0]).await;
+        let mut silent = Vec::new();
+        for _ in 0..1_100 {
+            silent.push(open(&flood).await);
+        }
+        expect_reset(&mut silent[0]).await;
+        write(&mut here, socks(TARGET, 80)).await;
+        let mut reply = [0; 10];
+        here.read_exact(&mut reply).await.unwrap();
+        assert_eq!(reply[..2], [5, 0]);
+    });
+}
+
 #[test]
 fn failed_handshakes_are_seen() {
     check(0..2, |world| async move {
@@ -201,6 +228,37 @@ fn failed_handshakes_are_seen() {
             let HandshakeError::Malformed(error) = handshake_error(&mut events).await else { panic!() };
             assert!(error.contains(expected), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_flood_of_failed_handshakes_pushes_no_other_event_out() {
+    const FLOOD: u64 = 2_000;
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut events = rig.tunnel.events();
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let malformed = async || {
+            let mut here = rig.open(&forward).await;
+            write(&mut here, [4]).await;
+            expect_end(&mut here).await;
+        };
+        for _ in 0..FLOOD {
+            malformed().await;
+        }
+        let first = events.next().await;
+        assert!(matches!(first, Some(TunnelEvent::Listening { .. })), "{first:?}");
+        world.sleep(SECOND).await;
+        malformed().await;
+        rig.tunnel.drain(SECOND).await;
+        let (mut reported, mut unreported) = (0, 0);
+        while let Some(event) = events.next().await {
+            let TunnelEvent::HandshakeFailed { unreported: more, .. } = event else { panic!("{event:?}") };
+            (reported, unreported) = (reported + 1, unreported + more);
+        }
+        assert_eq!(reported + unreported, FLOOD + 1);
+        let seconds = world.elapsed().as_secs() + 1;
+        assert!(reported <= 16 * seconds, "{reported} in {seconds} s");
     });
 }
 

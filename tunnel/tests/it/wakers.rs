@@ -1,6 +1,7 @@
 //! Executors that poll a task, or drop it, while they wake it.
 
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
 use callosum_testkit::wake::{OnWake, Task};
 use callosum_testkit::world::World;
@@ -49,6 +50,33 @@ fn of_a_task_that_waits_for_events() {
         assert!(task.is_gone());
         let told: Vec<_> = others.collect().await;
         assert!(matches!(told.last(), Some(TunnelEvent::Closed(_))), "{told:?}");
+    });
+}
+
+/// A waker of an executor that has ended.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("there is no executor any more");
+    }
+}
+
+#[test]
+fn of_a_task_that_waits_for_events_whose_waker_panics() {
+    check(async |world, on_wake| {
+        let rig = Rig::new(&world).await;
+        let (mut first, mut second, others) = (rig.tunnel.events(), rig.tunnel.events(), rig.tunnel.events());
+        let panics = Waker::from(Arc::new(Panics));
+        assert!(first.poll_next_unpin(&mut Context::from_waker(&panics)).is_pending());
+        let task = Task::start(on_wake, async move { while second.next().await.is_some() {} });
+        drop(rig.through().await);
+        world.sleep(SECOND).await;
+        rig.tunnel.drain(SECOND).await;
+        assert!(task.is_gone());
+        let (seen, told): (Vec<_>, Vec<_>) = (first.collect().await, others.collect().await);
+        assert!(matches!(told.last(), Some(TunnelEvent::Closed(_))), "{told:?}");
+        assert_eq!(seen.len(), told.len());
     });
 }
 
