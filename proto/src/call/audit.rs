@@ -28,7 +28,10 @@ impl Calls {
     /// # Panics
     /// If anything is left in the tables of an idle connection.
     pub(crate) fn audit_idle(&self) {
-        assert!(self.table.len() == 0 && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
+        assert!(
+            self.table.len() == 0 && self.numbers.iter().next().is_none() && self.credits.is_empty(),
+            "calls are left"
+        );
         assert!(
             self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
             "messages are left"
@@ -54,16 +57,15 @@ impl Calls {
             let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
             assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
             if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
-                let known = self.ours.get(wire::ordinal(*number)) == Some(&call);
-                assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
+                assert_eq!(self.numbers.call(*number), Ok(Some(call)), "{id:?} can't be found by its number");
             }
         }
         assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
         let to_start = |call: &OpenCall| matches!(&call.state, State::Request(state) if matches!(state.stage, Stage::Incomplete | Stage::Waiting));
         let waiting = self.table.iter().filter(|(_, call)| to_start(call)).count();
         assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
-        for (number, call) in self.ours.iter() {
-            let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
+        for (number, call) in self.numbers.iter() {
+            let open = self.table.get(StreamId::Call(call)).and_then(OpenCall::number);
             assert_eq!(open.map(wire::ordinal), Some(number), "a number is left behind");
         }
     }

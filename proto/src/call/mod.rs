@@ -15,6 +15,7 @@ mod audit;
 mod deadlines;
 mod delivery;
 mod inbound;
+mod numbers;
 mod ours;
 mod outbound;
 mod reassembly;
@@ -35,6 +36,7 @@ pub use ours::Call;
 pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
+use self::numbers::Numbers;
 use self::table::{State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
@@ -42,11 +44,10 @@ use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::{free_if_empty, pop_or_shrink};
-use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
-use crate::wire::{Codec, Credit, Number};
+use crate::wire::{Codec, Credit};
 
 /// The limits that a peer has announced in the handshake, as far as calls depend on them.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +67,8 @@ pub(crate) struct Calls {
     draining: bool,
     peer_draining: bool,
     table: Table,
-    /// Calls of this side that have been sent in dialect 2, by [ordinal](wire::ordinal).
-    pub(crate) ours: Numbered<CallId>,
+    numbers: Numbers,
     next_call: CallId,
-    pub(crate) next_ours: Number,
-    pub(crate) next_theirs: Number,
     /// Calls of this side that have not ended, and requests that have not been answered.
     open_calls: usize,
     open_requests: usize,
@@ -107,7 +105,6 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// `connector` determines which numbers are ours: even ones for the connector, odd ones for the binder.
     pub(crate) fn new(
         connection: ConnectionId,
         connector: bool,
@@ -122,11 +119,8 @@ impl Calls {
             draining: false,
             peer_draining: false,
             table: Table::new(connection),
-            ours: Numbered::default(),
+            numbers: Numbers::new(connector),
             next_call: first_call,
-            // even numbers for the connector's calls, odd ones for the binder's.
-            next_ours: u64::from(!connector),
-            next_theirs: u64::from(connector),
             open_calls: 0,
             open_requests: 0,
             queue: SendQueue::default(),
@@ -252,6 +246,11 @@ impl Calls {
     }
 
     #[cfg(test)]
+    pub(crate) fn numbers(&mut self) -> &mut Numbers {
+        &mut self.numbers
+    }
+
+    #[cfg(test)]
     pub(crate) fn has_no_streams_queued(&self) -> bool {
         self.streams.is_empty()
     }
@@ -344,7 +343,7 @@ impl Calls {
     /// Frees memory that is kept for future calls.
     pub(crate) fn shrink(&mut self) {
         self.table.shrink();
-        self.ours.shrink();
+        self.numbers.shrink();
         self.deadlines.shrink();
         self.queue.shrink();
         self.codec.shrink();
@@ -376,7 +375,7 @@ impl Calls {
         );
         let unread = self.table.ours_mut().filter_map(|(_, call)| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
-        self.ours = Numbered::default();
+        self.numbers.end_all();
         (self.open_calls, self.open_requests) = (0, 0);
         self.queue.clear();
         self.codec.clear();

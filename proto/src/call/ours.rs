@@ -11,7 +11,7 @@ use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedCall};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_NAMES, Number, Record};
+use crate::wire::{MAX_NAMES, Number, Record};
 use crate::{Metadata, OrderingKey, Text, Urgency};
 
 /// Largest body that is sent, in bytes, whatever the peer accepts: lengths have 32 bits on the wire.
@@ -219,8 +219,7 @@ impl Calls {
             self.open_calls -= 1;
         }
         if let Some(number) = open.number() {
-            // from now on, records with this number are ignored.
-            self.ours.remove(wire::ordinal(number));
+            self.numbers.end(number);
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
@@ -317,15 +316,7 @@ impl Calls {
             return;
         }
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down").into());
-        let mut untaken: Vec<_> = self
-            .ours
-            .iter()
-            .filter(|(number, _)| *number >= wire::ordinal(next))
-            .map(|(number, call)| (number, *call))
-            .collect();
-        // In the order in which they were sent, which is not that of the table.
-        untaken.sort_unstable();
-        for (_, call) in untaken {
+        for call in self.numbers.calls_from(next) {
             self.end(call, refused(), Metadata::new());
         }
         for call in self.unsent(|_| true) {

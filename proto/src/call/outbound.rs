@@ -13,7 +13,7 @@ use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, Failure, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, Failure, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// The most bytes of a DATA in addition to its piece.
@@ -92,7 +92,12 @@ impl Calls {
     fn write_call(&mut self, now: Instant, queued: QueuedCall) {
         let QueuedCall { call: id, method, key, body, metadata, is_stream, compress } = queued;
         let stream = StreamId::Call(id);
-        let Some(number) = self.next_number(id) else {
+        // C-1: dialect 1 has names instead of numbers.
+        let number = match self.has_streams() {
+            true => self.numbers.assign(id),
+            false => Some(wire::number_in_dialect_1(id)),
+        };
+        let Some(number) = number else {
             self.fatal = Some(Fatal(CloseCause::CallsExhausted));
             return;
         };
@@ -139,18 +144,6 @@ impl Calls {
         if !whole {
             self.schedule(stream);
         }
-    }
-
-    /// Assigns the number of a call that is sent; `None` if dialect 2 has no more.
-    fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
-        // C-1: dialect 1 has names instead.
-        if !self.has_streams() {
-            return Some(wire::number_in_dialect_1(call));
-        }
-        let number = Some(self.next_ours).filter(|number| *number <= MAX_CALL)?;
-        self.next_ours += 2;
-        self.ours.insert(wire::ordinal(number), call);
-        Some(number)
     }
 
     fn write_reply(&mut self, reply: QueuedReply) {

@@ -272,7 +272,7 @@ impl Calls {
     /// Tells the peer which of its calls are not accepted. Dialect 1 has no such message (K-6).
     pub(super) fn say_goodbye(&mut self) {
         if self.has_streams() {
-            let next = self.next_theirs;
+            let next = self.numbers.next_theirs();
             self.queue.push_control(Control::Record(Record::Goodbye { next }));
         }
     }
