@@ -68,7 +68,6 @@ pub(crate) struct Calls {
     peer_draining: bool,
     table: Table,
     numbers: Numbers,
-    next_call: CallId,
     /// Calls of this side that have not ended, and requests that have not been answered.
     open_calls: usize,
     open_requests: usize,
@@ -118,9 +117,8 @@ impl Calls {
             peer: None,
             draining: false,
             peer_draining: false,
-            table: Table::new(connection),
+            table: Table::new(connection, first_call),
             numbers: Numbers::new(connector),
-            next_call: first_call,
             open_calls: 0,
             open_requests: 0,
             queue: SendQueue::default(),
@@ -228,7 +226,7 @@ impl Calls {
 
     /// The first call of a connection that replaces this one.
     pub(crate) fn next_call(&self) -> CallId {
-        self.next_call
+        self.table.next_call()
     }
 
     pub(crate) fn events(&mut self) -> &mut VecDeque<Event> {

@@ -70,7 +70,7 @@ impl Call {
 impl Calls {
     pub(crate) fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
-        let id = self.allocate();
+        let id = self.table.allocate();
         // D-7: accepted but not sent, so that callers have to handle only one kind of timeout.
         if call.deadline.is_some_and(|at| at <= now) {
             self.events.push_back(Event::ended(id, Outcome::TimedOut { sent: false }));
@@ -132,26 +132,9 @@ impl Calls {
         limit.min(MAX_SENDABLE)
     }
 
-    /// Assigns the next id whose low 32 bits, the `seq` of dialect 1, no open call has (C-1).
-    fn allocate(&mut self) -> CallId {
-        let mut id = self.next_call;
-        while self.has_seq_of(id) {
-            id.0 += 1;
-        }
-        self.next_call = CallId(id.0 + 1);
-        id
-    }
-
-    /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
-    fn has_seq_of(&self, id: CallId) -> bool {
-        // No look-up at all until 2^32 calls have been made.
-        let earlier = (1..=id.0 >> 32).map(|wraps| CallId(id.0 - (wraps << 32)));
-        earlier.into_iter().any(|earlier| self.table.get(StreamId::Call(earlier)).is_some())
-    }
-
     #[cfg(test)]
     pub(crate) fn skip_to(&mut self, next: CallId) {
-        self.next_call = next;
+        self.table.skip_to(next);
     }
 
     /// Cancels a call: it ends now, without an event. If it was sent, sends a CANCEL, whose answer is

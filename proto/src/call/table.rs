@@ -20,6 +20,8 @@ use super::delivery::Delivery;
 #[derive(Debug)]
 pub(super) struct Table {
     connection: ConnectionId,
+    /// The next id for a call of this side, unless an open call has its low 32 bits.
+    next_call: CallId,
     // The numbers of both are counted up, for which `Numbered` is as fast as an array.
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
@@ -29,13 +31,39 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(connection: ConnectionId) -> Self {
+    pub(super) fn new(connection: ConnectionId, first_call: CallId) -> Self {
         Self {
             connection,
+            next_call: first_call,
             ours: Numbered::default(),
             requests: Numbered::default(),
             waiting: Numbered::default(),
         }
+    }
+
+    pub(super) fn next_call(&self) -> CallId {
+        self.next_call
+    }
+
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, next: CallId) {
+        self.next_call = next;
+    }
+
+    /// Assigns the next id whose low 32 bits, the `seq` of dialect 1, no open call has (C-1).
+    pub(super) fn allocate(&mut self) -> CallId {
+        let mut id = self.next_call;
+        while self.has_seq_of(id) {
+            id.0 += 1;
+        }
+        self.next_call = CallId(id.0 + 1);
+        id
+    }
+
+    /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
+    fn has_seq_of(&self, id: CallId) -> bool {
+        // No look-up at all until 2^32 calls have been made.
+        (1..=id.0 >> 32).any(|wraps| self.ours.contains(id.0 - (wraps << 32)))
     }
 
     #[inline]
