@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Queued, ReplyBody};
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::{self, Number};
 
@@ -16,7 +16,7 @@ impl Calls {
     /// on is stuck.
     pub(crate) fn audit(&self) {
         let at_gate = self.gate.waiting().filter(|(reply, _)| reply.unsolicited);
-        self.queue.audit(at_gate.map(|(reply, _)| MESSAGE_OVERHEAD + reply.size()).sum());
+        self.queue.audit(at_gate.map(|(reply, _)| reply.size()).sum());
         self.audit_sums();
         self.audit_streams();
         self.audit_deadlines();
@@ -38,7 +38,7 @@ impl Calls {
         );
         assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
         assert_eq!((self.open_calls, self.open_requests), (0, 0));
-        assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
+        assert_eq!((self.body_bytes, self.gate.bytes()), (0, 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
         self.flow.audit(0, 0);
     }
@@ -46,7 +46,7 @@ impl Calls {
     /// The number of calls and messages that an audit iterates over.
     #[cfg(test)]
     pub(crate) fn audit_size(&self) -> usize {
-        self.table.len() + self.queue.len() + self.gate_bytes / MESSAGE_OVERHEAD
+        self.table.len() + self.queue.len() + self.gate.bytes() / crate::send::MESSAGE_OVERHEAD
     }
 
     fn audit_sums(&self) {
@@ -140,13 +140,7 @@ impl Calls {
 
     /// Every reply at the gate waits for an existing one, and no reply is lost.
     fn audit_gate(&self) {
-        self.gate.audit();
-        let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
-        assert_eq!(
-            self.gate_bytes,
-            self.gate.waiting().map(|(reply, _)| size(reply)).sum::<usize>(),
-            "at the gate"
-        );
+        self.gate.audit(|(reply, _)| reply.size());
         let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
             Queued::Reply(reply) => Some(reply.number),
             Queued::Call(_) => None,

@@ -86,8 +86,6 @@ pub(crate) struct Calls {
     body_bytes: usize,
     /// Those of `body_bytes` that belong to arguments.
     argument_bytes: usize,
-    /// Bytes of replies that wait at the gate.
-    gate_bytes: usize,
     /// Why the connection must be closed, until the connection takes it.
     fatal: Option<Fatal>,
     /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
@@ -130,7 +128,6 @@ impl Calls {
             credits: BTreeSet::new(),
             body_bytes: 0,
             argument_bytes: 0,
-            gate_bytes: 0,
             fatal: None,
             peer_reads: false,
             needs_acknowledgement: false,
@@ -193,7 +190,7 @@ impl Calls {
 
     /// Bytes of calls and replies that wait to be sent, without streams.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queue.bytes() + self.gate_bytes + self.body_bytes
+        self.queue.bytes() + self.gate.bytes() + self.body_bytes
     }
 
     /// Whether no more requests should start, because too many bytes wait to be sent. Arguments that are
@@ -381,7 +378,7 @@ impl Calls {
         self.streams.clear();
         self.credits.clear();
         // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.
-        (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
+        (self.body_bytes, self.argument_bytes, self.paused) = (0, 0, false);
         self.deadlines.clear();
         self.spares.clear();
         // The endpoint still waits for the requests that it has started.

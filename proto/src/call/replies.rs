@@ -11,7 +11,7 @@ use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
 use crate::reply::{Replied, Reply};
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Queued, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
@@ -195,7 +195,7 @@ impl Calls {
         let (number, key) = (reply.number, reply.key.clone());
         match beginning {
             Beginning::AtGate if given_up => {
-                self.take_from_gate(number);
+                self.gate.remove(number);
                 self.enqueue(reply, urgency);
             }
             Beginning::Queued(place) => {
@@ -203,10 +203,7 @@ impl Calls {
                 self.leave_gate(&key, number);
             }
             Beginning::AtGate => {
-                self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
-                if let Some((replaced, _)) = self.gate.replace(number, (reply, urgency)) {
-                    self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
-                }
+                self.gate.replace(number, reply.size(), (reply, urgency));
             }
             Beginning::Left => {
                 // This is the end of the stream, so the replies that wait for it follow.
@@ -225,7 +222,7 @@ impl Calls {
             ReplyBody::Result { .. } | ReplyBody::Stream { .. } => false,
         };
         if counts && self.is_backlogged() {
-            if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+            if self.queue.count_unsolicited(reply.size()).is_err() {
                 self.fatal = Some(Fatal(CloseCause::PeerNotReading));
                 return false;
             }
@@ -240,13 +237,10 @@ impl Calls {
             return self.enqueue(reply, urgency);
         }
         let key = reply.key.clone();
-        let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
-        match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
+        let (number, size) = (reply.number, reply.size());
+        match self.gate.enter(&key, number, is_stream, size, (reply, urgency)) {
             Some((reply, urgency)) => self.enqueue(reply, urgency),
-            None => {
-                self.gate_bytes += size;
-                self.set_beginning(number, Beginning::AtGate);
-            }
+            None => self.set_beginning(number, Beginning::AtGate),
         }
     }
 
@@ -275,21 +269,14 @@ impl Calls {
             return;
         }
         for (reply, urgency) in self.gate.left(key, number) {
-            self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
             self.enqueue(reply, urgency);
         }
-    }
-
-    fn take_from_gate(&mut self, number: Number) -> Option<(QueuedReply, Urgency)> {
-        let (reply, urgency) = self.gate.remove(number)?;
-        self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
-        Some((reply, urgency))
     }
 
     /// The peer has cancelled a call whose reply may wait at the gate. Answers it at once (O-18): otherwise the
     /// replies of calls that are given up behind a stream that nobody reads would fill the send queue.
     pub(super) fn cancel_at_gate(&mut self, number: Number) {
-        let Some((mut reply, urgency)) = self.take_from_gate(number) else { return };
+        let Some((mut reply, urgency)) = self.gate.remove(number) else { return };
         // One that counts as unsolicited is short, and has been counted with its size.
         if !reply.unsolicited {
             (reply.body, reply.metadata) = (ReplyBody::from(Failure::Cancelled), Metadata::new());

@@ -12,7 +12,7 @@ use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, Sto
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, Busy};
 use crate::reply::Reply;
-use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Control, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, MAX_NAMES, Number, Options, Piece, Record};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
@@ -251,7 +251,7 @@ impl Calls {
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));
         let reply = QueuedReply { number, key, names, body, metadata: Metadata::new(), unsolicited: true };
-        if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+        if self.queue.count_unsolicited(reply.size()).is_err() {
             self.fatal = Some(Fatal(CloseCause::PeerNotReading));
             return;
         }
