@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::bodies::Bodies;
 use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
@@ -38,7 +39,7 @@ impl Calls {
         );
         assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
         assert_eq!((self.open_calls, self.open_requests), (0, 0));
-        assert_eq!((self.body_bytes, self.gate.bytes()), (0, 0));
+        assert_eq!((&self.bodies, self.gate.bytes()), (&Bodies::default(), 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
         self.flow.audit(0, 0);
     }
@@ -71,23 +72,21 @@ impl Calls {
     }
 
     fn audit_streams(&self) {
-        let (mut bodies, mut arguments, mut held, mut growth, mut queued) = (0, 0, 0, 0, 0);
+        let (mut bodies, mut held, mut growth, mut queued) = (Bodies::default(), 0, 0, 0);
         for (id, call) in self.table.iter() {
             if let Some(half) = receiver(call) {
                 held += half.held_cost();
                 growth += half.growth();
             }
             let Some(half) = sender(call) else { continue };
-            let body = half.body_left();
-            bodies += body;
-            arguments += if super::table::is_ours(id) { body } else { 0 };
+            *bodies.of(id) += half.body_left();
             queued += usize::from(half.order.is_some());
             assert!(
                 half.order.is_some() || !half.is_ready(),
                 "{id:?} could send, and is not queued: {call:?}"
             );
         }
-        assert_eq!((self.body_bytes, self.argument_bytes), (bodies, arguments), "bytes of bodies");
+        assert_eq!(self.bodies, bodies, "bytes of bodies");
         assert_eq!(self.streams.len(), queued, "streams that can send");
         self.flow.audit(held, growth);
     }

@@ -12,6 +12,7 @@
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
+mod bodies;
 mod deadlines;
 mod delivery;
 mod inbound;
@@ -35,6 +36,7 @@ pub(crate) use inbound::Fatal;
 pub use ours::Call;
 pub use streams::{RecvStream, SendStream};
 
+use self::bodies::Bodies;
 use self::deadlines::Deadlines;
 use self::numbers::Numbers;
 use self::table::{State, Table};
@@ -82,10 +84,7 @@ pub(crate) struct Calls {
     // A tree, because CREDITs are sent in its order: the same input must give the same bytes.
     /// Streams for which a CREDIT may be due.
     credits: BTreeSet<StreamId>,
-    /// Unsent bytes of bodies whose OPEN or RESULT has been sent.
-    body_bytes: usize,
-    /// Those of `body_bytes` that belong to arguments.
-    argument_bytes: usize,
+    bodies: Bodies,
     /// Why the connection must be closed, until the connection takes it.
     fatal: Option<Fatal>,
     /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
@@ -126,8 +125,7 @@ impl Calls {
             streams: StreamQueue::default(),
             flow,
             credits: BTreeSet::new(),
-            body_bytes: 0,
-            argument_bytes: 0,
+            bodies: Bodies::default(),
             fatal: None,
             peer_reads: false,
             needs_acknowledgement: false,
@@ -190,22 +188,14 @@ impl Calls {
 
     /// Bytes of calls and replies that wait to be sent, without streams.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queue.bytes() + self.gate.bytes() + self.body_bytes
+        self.queue.bytes() + self.gate.bytes() + self.bodies.bytes()
     }
 
     /// Whether no more requests should start, because too many bytes wait to be sent. Arguments that are
     /// being sent don't count, to avoid a deadlock: the peer may grant credit for them only once its handler
     /// has started, and if both sides counted them, neither would start one.
     pub(crate) fn is_backlogged(&self) -> bool {
-        self.queued_bytes() - self.argument_bytes > self.config.max_outgoing_bytes
-    }
-
-    /// Changes the count of unsent bytes of bodies, for the body of `id`.
-    fn count_body(&mut self, id: StreamId, change: impl Fn(usize) -> usize) {
-        self.body_bytes = change(self.body_bytes);
-        if table::is_ours(id) {
-            self.argument_bytes = change(self.argument_bytes);
-        }
+        self.queue.bytes() + self.gate.bytes() + self.bodies.results() > self.config.max_outgoing_bytes
     }
 
     /// Cost of DATA that was received, and neither read nor dropped.
@@ -377,8 +367,9 @@ impl Calls {
         self.gate.clear();
         self.streams.clear();
         self.credits.clear();
+        self.bodies = Bodies::default();
         // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.
-        (self.body_bytes, self.argument_bytes, self.paused) = (0, 0, false);
+        self.paused = false;
         self.deadlines.clear();
         self.spares.clear();
         // The endpoint still waits for the requests that it has started.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::table::{Beginning, OpenCall, ResultState, State, Writer, is_ours};
+use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
@@ -130,8 +130,7 @@ impl Calls {
                     half.start(left, rest, !is_stream);
                     if !is_stream {
                         half.finish();
-                        self.body_bytes += half.body_left();
-                        self.argument_bytes += half.body_left();
+                        *self.bodies.of(stream) += half.body_left();
                     }
                 }
                 // The argument was aborted before the call was sent.
@@ -176,7 +175,7 @@ impl Calls {
                 };
                 half.start(first.len(), rest, true);
                 half.finish();
-                self.body_bytes += half.body_left();
+                *self.bodies.of(id) += half.body_left();
                 let options = Options { size, ..options };
                 self.codec.result(number, &options, Piece { bytes: first, ..Piece::default() }, compress);
                 self.schedule(id);
@@ -216,15 +215,12 @@ impl Calls {
         self.flow.count_sent(data.cost);
         let compress = half.compress;
         self.streams.sent(id, urgency, half, data.cost, order);
-        if is_body {
-            let sent = before - left;
-            self.count_body(id, |bytes| bytes - sent);
-        }
+        *self.bodies.of(id) -= before - left;
         let piece = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
         self.codec.data(number, data.offset, piece, compress);
         if data.fin {
             // The rest of an argument that is a body is of no use once there is a result, which is awaited.
-            self.needs_acknowledgement |= !(is_body && is_ours(id));
+            self.needs_acknowledgement |= !(is_body && matches!(id, StreamId::Call(_)));
             self.stream_left(id, number);
         }
         true

@@ -107,7 +107,7 @@ impl Calls {
         body.finish();
         // No running handler bounds the unsent rest any more, so it counts like a body.
         body.fixed_length = true;
-        self.body_bytes += body.body_left();
+        *self.bodies.of(stream) += body.body_left();
         let argument = state.argument.take();
         open.state = State::Replying { number, key, argument, body };
         self.schedule(stream);

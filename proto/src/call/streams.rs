@@ -257,7 +257,7 @@ impl Calls {
 
     fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
         self.streams.remove(urgency, half);
-        self.count_body(id, |bytes| bytes - half.body_left());
+        *self.bodies.of(id) -= half.body_left();
     }
 
     /// Drops the unread bytes of a stream, and returns the credit and the allowance that it uses.
@@ -281,7 +281,7 @@ impl Calls {
         if !self.credits.is_empty() {
             self.credits.remove(&id);
         }
-        let (mut needed_memory, mut body) = (false, 0);
+        let mut needed_memory = false;
         if let Some(half) = call.receiver() {
             self.deadlines.stop(half.deadline, Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
@@ -289,9 +289,8 @@ impl Calls {
         }
         if let Some(half) = call.sender() {
             self.streams.remove(urgency, half);
-            body = half.body_left();
+            *self.bodies.of(id) -= half.body_left();
         }
-        self.count_body(id, |bytes| bytes - body);
         self.table.discard(id);
         if needed_memory {
             self.memory_freed(id);

@@ -407,8 +407,3 @@ impl OpenCall {
         matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
     }
 }
-
-/// Whether an id is that of a call of this side.
-pub(super) fn is_ours(id: StreamId) -> bool {
-    matches!(id, StreamId::Call(_))
-}
