@@ -38,7 +38,7 @@ impl Calls {
             "messages are left"
         );
         assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
-        assert_eq!((self.open_calls, self.open_requests), (0, 0));
+        assert_eq!((self.open_calls(), self.open_requests()), (0, 0));
         assert_eq!((&self.bodies, self.gate.bytes()), (&Bodies::default(), 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
         self.flow.audit(0, 0);
@@ -61,7 +61,7 @@ impl Calls {
                 assert_eq!(self.numbers.call(*number), Ok(Some(call)), "{id:?} can't be found by its number");
             }
         }
-        assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
+        assert_eq!((self.open_calls(), self.open_requests()), (ours, unanswered));
         let to_start = |call: &OpenCall| matches!(&call.state, State::Request(state) if matches!(state.stage, Stage::Incomplete | Stage::Waiting));
         let waiting = self.table.iter().filter(|(_, call)| to_start(call)).count();
         assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");

@@ -70,9 +70,6 @@ pub(crate) struct Calls {
     peer_draining: bool,
     table: Table,
     numbers: Numbers,
-    /// Calls of this side that have not ended, and requests that have not been answered.
-    open_calls: usize,
-    open_requests: usize,
     /// Messages and control records that wait to be sent.
     queue: SendQueue,
     policy: Policy,
@@ -116,8 +113,6 @@ impl Calls {
             peer_draining: false,
             table: Table::new(connection, first_call),
             numbers: Numbers::new(connector),
-            open_calls: 0,
-            open_requests: 0,
             queue: SendQueue::default(),
             policy: Policy::default(),
             codec: Codec::default(),
@@ -167,7 +162,7 @@ impl Calls {
     /// another transport; otherwise returns false, and changes nothing.
     pub(crate) fn keep_for_another_transport(&mut self) -> bool {
         // The next transport may lead to another process, which has not made these requests.
-        self.open_requests == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
+        self.table.open_requests() == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
     }
 
     pub(crate) fn drain(&mut self) {
@@ -204,11 +199,11 @@ impl Calls {
     }
 
     pub(crate) fn open_calls(&self) -> usize {
-        self.open_calls
+        self.table.open_calls()
     }
 
     pub(crate) fn open_requests(&self) -> usize {
-        self.open_requests
+        self.table.open_requests()
     }
 
     /// The first call of a connection that replaces this one.
@@ -355,13 +350,10 @@ impl Calls {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
         // Nothing more will arrive, so only complete results are of use.
-        self.table.retain_ours(
-            |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
-        );
+        self.table.keep_readable_results();
         let unread = self.table.ours_mut().filter_map(|(_, call)| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
         self.numbers.end_all();
-        (self.open_calls, self.open_requests) = (0, 0);
         self.queue.clear();
         self.codec.clear();
         self.gate.clear();

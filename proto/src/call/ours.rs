@@ -91,7 +91,6 @@ impl Calls {
         let state = State::Queued { place, argument, delivery: result };
         let open = OpenCall { urgency, deadline, state };
         self.table.insert(StreamId::Call(id), open);
-        self.open_calls += 1;
         Ok(id)
     }
 
@@ -189,18 +188,15 @@ impl Calls {
 
     /// Removes a call that has not ended from the table, with its streams.
     fn forget(&mut self, call: CallId) {
-        self.count_end(call);
+        self.free_number(call);
         self.drop_call(StreamId::Call(call));
     }
 
-    /// Updates counters, numbers and timers for a call that ends now.
-    fn count_end(&mut self, call: CallId) {
+    /// Frees the number and the timer of a call that ends now.
+    fn free_number(&mut self, call: CallId) {
         let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
         // Taken, so that `drop_call` does not look for the timer again.
         let deadline = open.deadline.take();
-        if open.has_left().is_some() {
-            self.open_calls -= 1;
-        }
         if let Some(number) = open.number() {
             self.numbers.end(number);
         }
@@ -236,7 +232,7 @@ impl Calls {
             self.queue.push_control(Control::Record(Record::Abort { call: number }));
         }
         let unread = half.take();
-        self.count_end(call);
+        self.free_number(call);
         self.drop_writer(id);
         match (unread, self.table.get_mut(id)) {
             (Some(result), Some(open)) => {
@@ -245,7 +241,7 @@ impl Calls {
                     Some(Writer::Stopped) => Writer::Stopped,
                     _ => Writer::Closed,
                 };
-                open.state = State::Unread { number, argument, result };
+                self.table.keep(id, State::Unread { number, argument, result });
             }
             // The result has been read to its end, so nothing is left of the call.
             _ => self.drop_call(id),

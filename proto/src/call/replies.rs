@@ -96,7 +96,6 @@ impl Calls {
     /// The handler has written all of a streamed result.
     fn end_streamed(&mut self, stream: StreamId) {
         self.stop_reading(stream);
-        self.open_requests -= 1;
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let Stage::Streaming(result) = &mut state.stage else { return };
@@ -109,7 +108,7 @@ impl Calls {
         body.fixed_length = true;
         *self.bodies.of(stream) += body.body_left();
         let argument = state.argument.take();
-        open.state = State::Replying { number, key, argument, body };
+        self.table.keep(stream, State::Replying { number, key, argument, body });
         self.schedule(stream);
     }
 
@@ -143,7 +142,6 @@ impl Calls {
         }
         let names = self.codec.name_size(number, &key);
         let reply = QueuedReply { number, key, names, body, metadata, unsolicited: false };
-        self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
         // F-5: DATA needs credit, so the call of a long body stays in the table until all of it is sent.
@@ -167,7 +165,8 @@ impl Calls {
         let mut body = Box::new(SendHalf::new(limit, compress));
         body.fixed_length = true;
         let argument = state.argument.take();
-        open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
+        let (number, key) = (reply.number, reply.key.clone());
+        self.table.keep(stream, State::Replying { number, key, argument, body });
         // Not empty if the host replies to a request that has not started.
         self.table.waiting.discard(self.request(reply.number).number());
     }

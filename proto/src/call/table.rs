@@ -28,6 +28,9 @@ pub(super) struct Table {
     /// The requests that have not started, by number. Kept apart, so that the entries of other calls are
     /// small.
     pub(super) waiting: Numbered<Request>,
+    /// How many of `ours` are `Unread`, and how many of `requests` are `Replying`.
+    unread: usize,
+    replying: usize,
 }
 
 impl Table {
@@ -38,6 +41,8 @@ impl Table {
             ours: Numbered::default(),
             requests: Numbered::default(),
             waiting: Numbered::default(),
+            unread: 0,
+            replying: 0,
         }
     }
 
@@ -97,11 +102,22 @@ impl Table {
         }
     }
 
+    /// A call of this side has ended, or a request has been answered, but there is a `rest` of it: it is
+    /// `Unread` or `Replying`.
+    pub(super) fn keep(&mut self, id: StreamId, rest: State) {
+        let Some(call) = self.get_mut(id) else { return };
+        call.state = rest;
+        match id {
+            StreamId::Call(_) => self.unread += 1,
+            StreamId::Request(_) => self.replying += 1,
+        }
+    }
+
     pub(super) fn discard(&mut self, id: StreamId) {
         match id {
-            StreamId::Call(call) => self.ours.discard(call.0),
+            StreamId::Call(call) => discard(&mut self.ours, &mut self.unread, call.0),
             StreamId::Request(request) => {
-                self.requests.discard(request.number());
+                discard(&mut self.requests, &mut self.replying, request.number());
                 // Most requests have started by now, and are no longer here.
                 if !self.waiting.is_empty() {
                     self.waiting.discard(request.number());
@@ -121,7 +137,17 @@ impl Table {
         self.ours.len() + self.requests.len()
     }
 
-    /// Number of requests of the peer.
+    /// Calls of this side that have not ended.
+    pub(super) fn open_calls(&self) -> usize {
+        self.ours.len() - self.unread
+    }
+
+    /// Requests of the peer that have not been answered.
+    pub(super) fn open_requests(&self) -> usize {
+        self.requests.len() - self.replying
+    }
+
+    /// Requests of the peer, with those whose reply is being sent.
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
     }
@@ -136,11 +162,22 @@ impl Table {
         self.ours.iter_mut().map(|(number, call)| (CallId(number), call))
     }
 
-    /// Drops all requests, and the calls of this side for which `keep` is false.
-    pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
-        self.ours.retain(keep);
-        (self.requests, self.waiting) = (Numbered::default(), Numbered::default());
+    /// Drops everything but the results that can be read to their ends.
+    pub(super) fn keep_readable_results(&mut self) {
+        self.ours.retain(
+            |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
+        );
+        self.unread = self.ours.len();
+        (self.requests, self.waiting, self.replying) = Default::default();
     }
+}
+
+fn discard(calls: &mut Numbered<OpenCall>, rests: &mut usize, number: u64) {
+    // Most calls leave no rest, so there is nothing to look up.
+    if *rests > 0 && calls.get(number).is_some_and(OpenCall::is_rest) {
+        *rests -= 1;
+    }
+    calls.discard(number);
 }
 
 /// A call of either side.
@@ -319,6 +356,11 @@ impl OpenCall {
             State::Sent { .. } => Some(true),
             _ => None,
         }
+    }
+
+    /// Whether the call has ended, or the request has been answered.
+    fn is_rest(&self) -> bool {
+        matches!(self.state, State::Unread { .. } | State::Replying { .. })
     }
 
     /// Whether this is a request whose handler has not started.

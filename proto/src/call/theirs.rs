@@ -80,7 +80,6 @@ impl Calls {
         let state = State::Request(state);
         let open = OpenCall { urgency, deadline: stop, state };
         self.table.insert(StreamId::Request(id), open);
-        self.open_requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
         if let Some(bytes) = incomplete {
             self.want_memory(StreamId::Request(id), bytes);
@@ -263,7 +262,6 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get(stream) else { return };
         let (number, key) = (state.number, state.key.clone());
-        self.open_requests -= 1;
         self.codec.release_name(number);
         self.drop_call(stream);
         self.refuse(number, key, Refusal::Busy.to_error(&reason.to_string()));
