@@ -152,7 +152,7 @@ impl Calls {
 
     /// The request with this number; `None` if nothing is left of it.
     fn known_request(&self, number: Number) -> Result<Option<RequestId>, Fatal> {
-        self.numbers.check_taken(number)?;
+        self.numbers.check_request(number)?;
         let request = self.request(number);
         Ok(self.table.get(StreamId::Request(request)).map(|_| request))
     }

@@ -49,13 +49,8 @@ impl Numbers {
         if let Some(call) = wire::call_in_dialect_1(number) {
             return Ok(Some(call));
         }
-        if !self.is_ours(number) {
-            return Err(Violation::WrongSide);
-        }
-        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
-        if number >= self.next_ours {
-            return Err(Violation::Sequence);
-        }
+        self.check_used(number, true)?;
+        // a record about a call that has ended is ignored.
         Ok(self.ours.get(wire::ordinal(number)).copied())
     }
 
@@ -84,20 +79,19 @@ impl Numbers {
         Ok(())
     }
 
-    /// Checks that a record is about a request that the peer has made.
-    pub(super) fn check_taken(&self, number: Number) -> Result<(), Violation> {
+    /// Checks the number of a request that the peer must have made.
+    pub(super) fn check_request(&self, number: Number) -> Result<(), Violation> {
         // D-5: in dialect 1, the codec has found the request by its name.
-        if wire::is_dialect_1(number) {
-            return Ok(());
-        }
-        if self.is_ours(number) {
+        if wire::is_dialect_1(number) { Ok(()) } else { self.check_used(number, false) }
+    }
+
+    /// a number of the wrong side, and one that was never used, are fatal.
+    fn check_used(&self, number: Number, by_us: bool) -> Result<(), Violation> {
+        if self.is_ours(number) != by_us {
             return Err(Violation::WrongSide);
         }
-        // as for our calls.
-        if number >= self.next_theirs {
-            return Err(Violation::Sequence);
-        }
-        Ok(())
+        let next = if by_us { self.next_ours } else { self.next_theirs };
+        if number < next { Ok(()) } else { Err(Violation::Sequence) }
     }
 
     pub(crate) fn next_theirs(&self) -> Number {
