@@ -146,8 +146,8 @@ impl Calls {
         });
         let queued: BTreeSet<Number> = queued.collect();
         for (key, number) in self.gate.leaders() {
-            let leads = self.replying(number).is_some()
-                || self.request_state(number).is_some_and(|state| matches!(state.stage, Stage::Streaming(_)));
+            let open = self.table.get(StreamId::Request(self.request(number)));
+            let leads = open.and_then(OpenCall::leads) == Some((key.clone(), number));
             assert!(leads, "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
@@ -164,13 +164,6 @@ impl Calls {
     fn request_state(&self, number: Number) -> Option<&RequestState> {
         match &self.table.get(StreamId::Request(self.request(number)))?.state {
             State::Request(state) => Some(state),
-            _ => None,
-        }
-    }
-
-    fn replying(&self, number: Number) -> Option<&SendHalf> {
-        match &self.table.get(StreamId::Request(self.request(number)))?.state {
-            State::Replying { body, .. } => Some(body),
             _ => None,
         }
     }

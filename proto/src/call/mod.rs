@@ -39,7 +39,7 @@ pub use streams::{RecvStream, SendStream};
 use self::bodies::Bodies;
 use self::deadlines::Deadlines;
 use self::numbers::Numbers;
-use self::table::{State, Table};
+use self::table::{OpenCall, State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
@@ -248,7 +248,7 @@ impl Calls {
     /// Sets the credit of a stream.
     #[cfg(test)]
     pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
-        self.table.get_mut(id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
+        self.table.get_mut(id).and_then(OpenCall::sender).expect("it is written").set_limit(limit);
         self.schedule(id);
     }
 
@@ -305,7 +305,8 @@ impl Calls {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => {
-                    self.retire(call, Outcome::TimedOut { sent: self.is_sent(call) });
+                    let sent = self.table.get(call.into()).and_then(OpenCall::has_left) == Some(true);
+                    self.retire(call, Outcome::TimedOut { sent });
                 }
                 Deadline::Caller(request) => self.withdraw(request, StopReason::DeadlinePassed),
                 Deadline::Execution(request) => self.withdraw(request, StopReason::ExecutionTimedOut),
@@ -336,15 +337,21 @@ impl Calls {
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
         // First: a call whose whole result has arrived does not end as disconnected.
         self.reassemble_all_that_is_complete();
-        let mut ours: Vec<_> =
-            self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
+        let ours = self.table.ours_mut().filter_map(|(id, call)| Some((id, call.has_left()?)));
+        let mut ours: Vec<_> = ours.collect();
         // By id, so that calls end in the order in which they were made. The table has another order.
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
-        let mut running: Vec<_> =
-            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(id)).collect();
+        // Requests whose handlers have not been told to stop.
+        let running = self.table.iter().filter_map(|(id, call)| match (id, &call.state) {
+            (StreamId::Request(request), State::Request(state)) => {
+                (!state.waits() && state.withdrawn.is_none()).then_some(request)
+            }
+            _ => None,
+        });
+        let mut running: Vec<_> = running.collect();
         running.sort_unstable();
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
@@ -370,19 +377,5 @@ impl Calls {
         // So that a result that is reassembled after the end queues no CREDIT.
         self.peer = None;
         self.fatal = None;
-    }
-}
-
-fn request_of(id: StreamId) -> Option<RequestId> {
-    match id {
-        StreamId::Request(request) => Some(request),
-        StreamId::Call(_) => None,
-    }
-}
-
-fn call_of(id: StreamId) -> Option<CallId> {
-    match id {
-        StreamId::Call(call) => Some(call),
-        StreamId::Request(_) => None,
     }
 }

@@ -60,11 +60,6 @@ impl Call {
             urgency: Urgency::DEFAULT,
         }
     }
-
-    /// Bytes of method and key.
-    fn names(&self) -> usize {
-        self.method.as_bytes().len() + self.key.as_bytes().len()
-    }
 }
 
 impl Calls {
@@ -106,7 +101,7 @@ impl Calls {
         if needs_two && !self.may_have_streams() {
             return Err(InvokeError::NeedsDialect2);
         }
-        let names = call.names();
+        let names = call.method.as_bytes().len() + call.key.as_bytes().len();
         if names > MAX_NAMES {
             return Err(InvokeError::NameTooLong { size: names, limit: MAX_NAMES });
         }
@@ -156,11 +151,6 @@ impl Calls {
         )
     }
 
-    /// Whether a call of this side has been sent.
-    pub(super) fn is_sent(&self, call: CallId) -> bool {
-        self.table.get(StreamId::Call(call)).and_then(OpenCall::has_left).unwrap_or(false)
-    }
-
     /// Ends a call that the peer has not answered, or not as it must, and reports the outcome. If it was sent,
     /// sends a CANCEL. Ignored if it had ended.
     pub(super) fn retire(&mut self, call: CallId, outcome: Outcome) {
@@ -182,31 +172,14 @@ impl Calls {
             }
             _ => return false,
         }
-        self.forget(call);
-        true
-    }
-
-    /// Removes a call that has not ended from the table, with its streams.
-    fn forget(&mut self, call: CallId) {
-        self.free_number(call);
         self.drop_call(StreamId::Call(call));
-    }
-
-    /// Frees the number and the timer of a call that ends now.
-    fn free_number(&mut self, call: CallId) {
-        let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
-        // Taken, so that `drop_call` does not look for the timer again.
-        let deadline = open.deadline.take();
-        if let Some(number) = open.number() {
-            self.numbers.end(number);
-        }
-        self.deadlines.stop(deadline, Deadline::Call(call));
+        true
     }
 
     /// Ends a call that the peer has answered, or will not take: drops its state and its streams, and reports
     /// the outcome.
     pub(super) fn end(&mut self, call: CallId, outcome: Outcome, metadata: Metadata) {
-        self.forget(call);
+        self.drop_call(StreamId::Call(call));
         self.events.push_back(Event::Ended { call, outcome, metadata });
     }
 
@@ -214,10 +187,8 @@ impl Calls {
     /// will be. The unread part of the result stays readable.
     pub(super) fn end_if_complete(&mut self, call: CallId) {
         let id = StreamId::Call(call);
-        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(id)
-        else {
-            return;
-        };
+        let Some(open) = self.table.get_mut(id) else { return };
+        let State::Sent { number, argument, result } = &mut open.state else { return };
         let number = *number;
         let ResultState::Begun(half) = result else { return };
         // A reassembled result ends its call once its body is complete.
@@ -231,20 +202,19 @@ impl Calls {
             // F-8: the rest of the body is of no use, but the handler may still wait for it.
             self.queue.push_control(Control::Record(Record::Abort { call: number }));
         }
-        let unread = half.take();
-        self.free_number(call);
-        self.drop_writer(id);
-        match (unread, self.table.get_mut(id)) {
-            (Some(result), Some(open)) => {
-                // Keep `Stopped`, so that later writes report it.
-                let argument = match open.writer() {
-                    Some(Writer::Stopped) => Writer::Stopped,
-                    _ => Writer::Closed,
-                };
+        match half.take() {
+            Some(result) => {
+                let mut argument = std::mem::replace(argument, Writer::Closed);
+                let (urgency, deadline) = (open.urgency, open.deadline.take());
+                if let Some(half) = argument.take() {
+                    self.release_sender(id, urgency, &half);
+                }
+                self.deadlines.stop(deadline, Deadline::Call(call));
+                self.numbers.end(number);
                 self.table.keep(id, State::Unread { number, argument, result });
             }
             // The result has been read to its end, so nothing is left of the call.
-            _ => self.drop_call(id),
+            None => self.drop_call(id),
         }
         self.events.push_back(Event::ended(call, Outcome::Complete));
     }

@@ -72,19 +72,16 @@ impl Calls {
 
     /// Adds a call or a reply. Returns false if the current message must be sent first.
     fn write_message(&mut self, now: Instant) -> bool {
-        let accepted = match self.queue.peek() {
-            None => return false,
-            Some(Queued::Call(_)) => true,
-            Some(Queued::Reply(reply)) => self.codec.accepts(reply.number),
-        };
         // An answer in dialect 1 needs a message of its own.
-        if !accepted {
+        if let Some(Queued::Reply(reply)) = self.queue.peek()
+            && !self.codec.accepts(reply.number)
+        {
             return false;
         }
         match self.queue.pop() {
             Some(Queued::Call(call)) => self.write_call(now, call),
             Some(Queued::Reply(reply)) => self.write_reply(reply),
-            None => {}
+            None => return false,
         }
         true
     }
@@ -221,13 +218,13 @@ impl Calls {
         if data.fin {
             // The rest of an argument that is a body is of no use once there is a result, which is awaited.
             self.needs_acknowledgement |= !(is_body && matches!(id, StreamId::Call(_)));
-            self.stream_left(id, number);
+            self.stream_left(id);
         }
         true
     }
 
     /// All of a stream has been sent.
-    fn stream_left(&mut self, id: StreamId, number: Number) {
+    fn stream_left(&mut self, id: StreamId) {
         match id {
             StreamId::Call(call) => self.end_if_complete(call),
             StreamId::Request(_) => {
@@ -235,7 +232,7 @@ impl Calls {
                     return self.drop_call(id);
                 }
                 // The handler may go on, but the replies that wait for this one may be sent.
-                if let Some(key) = self.table.get(id).and_then(OpenCall::key).cloned() {
+                if let Some((key, number)) = self.table.get(id).and_then(OpenCall::leads) {
                     self.leave_gate(&key, number);
                 }
             }

@@ -100,7 +100,7 @@ impl Calls {
         let State::Request(state) = &mut open.state else { return };
         let Stage::Streaming(result) = &mut state.stage else { return };
         let (number, key) = (state.number, state.key.clone());
-        let Some(mut body) = result.writer.take(Writer::Closed).filter(|body| !body.fin_sent()) else {
+        let Some(mut body) = result.writer.take().filter(|body| !body.fin_sent()) else {
             return self.drop_call(stream);
         };
         body.finish();
@@ -160,15 +160,11 @@ impl Calls {
         self.stop_reading(stream);
         let limit = self.stream_limit();
         let ReplyBody::Result { compress, .. } = reply.body else { return };
-        let Some(open) = self.table.get_mut(stream) else { return };
-        let State::Request(state) = &mut open.state else { return };
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         let mut body = Box::new(SendHalf::new(limit, compress));
         body.fixed_length = true;
-        let argument = state.argument.take();
-        let (number, key) = (reply.number, reply.key.clone());
+        let (number, key, argument) = (state.number, state.key.clone(), state.argument.take());
         self.table.keep(stream, State::Replying { number, key, argument, body });
-        // Not empty if the host replies to a request that has not started.
-        self.table.waiting.discard(self.request(reply.number).number());
     }
 
     /// Queues a reply in one message, which ends the call. It replaces the RESULT of a streamed reply that

@@ -109,7 +109,11 @@ impl Table {
         call.state = rest;
         match id {
             StreamId::Call(_) => self.unread += 1,
-            StreamId::Request(_) => self.replying += 1,
+            StreamId::Request(request) => {
+                self.replying += 1;
+                // The host may reply to a request that has not started.
+                self.waiting.discard(request.number());
+            }
         }
     }
 
@@ -304,16 +308,14 @@ impl Writer {
         }
     }
 
-    /// Takes the sending half, and leaves `rest`; a stopped writer stays stopped.
-    pub(super) fn take(&mut self, rest: Self) -> Option<Box<SendHalf>> {
-        match std::mem::replace(self, rest) {
+    /// Takes the sending half. A stopped writer stays stopped, so that later writes report it.
+    pub(super) fn take(&mut self) -> Option<Box<SendHalf>> {
+        match std::mem::replace(self, Self::Closed) {
             Self::Open(half) => Some(half),
-            // Later writes must report `Stopped`, not `NotOpen`.
-            Self::Stopped => {
-                *self = Self::Stopped;
+            rest => {
+                *self = rest;
                 None
             }
-            Self::Closed => None,
         }
     }
 }
@@ -393,22 +395,6 @@ impl OpenCall {
         !self.waits_to_start() && !self.is_owed_as_a_whole()
     }
 
-    pub(super) fn key(&self) -> Option<&OrderingKey> {
-        match &self.state {
-            State::Request(request) => Some(&request.key),
-            State::Replying { key, .. } => Some(key),
-            State::Queued { .. } | State::Sent { .. } | State::Unread { .. } => None,
-        }
-    }
-
-    /// When the handler of a request exceeds the execution timeout.
-    pub(super) fn execution_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Request(request) => request.execution_deadline,
-            _ => None,
-        }
-    }
-
     /// The half of the stream that this side writes, and whether it was stopped.
     pub(super) fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.state {
@@ -442,10 +428,5 @@ impl OpenCall {
             // `Awaited`: nothing of the result has arrived.
             State::Queued { .. } | State::Sent { .. } => None,
         }
-    }
-
-    /// Whether this is a request whose handler runs and has not been told to stop.
-    pub(super) fn runs(&self) -> bool {
-        matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
     }
 }

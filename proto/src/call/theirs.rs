@@ -101,7 +101,13 @@ impl Calls {
         }
         let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
         let held = usize::try_from(window.min(size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
-        (Body::Stream { size }, Some(self.open_argument(size, first, item)), held)
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
+        if let Err(fault) = half.first(first, item) {
+            self.report(Anomaly::Stream(fault));
+            half.fail(ReadError::Fault(fault));
+        }
+        half.announce();
+        (Body::Stream { size }, Some(half), held)
     }
 
     /// The uncompressed piece of an OPEN or a RESULT.
@@ -124,16 +130,6 @@ impl Calls {
             return Some((Refusal::Busy, "too many requests of this peer are open"));
         }
         options.unsupported.then_some((Refusal::Unsupported, "the call has an unknown option"))
-    }
-
-    fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {
-        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
-        if let Err(fault) = half.first(first, item) {
-            self.report(Anomaly::Stream(fault));
-            half.fail(ReadError::Fault(fault));
-        }
-        half.announce();
-        half
     }
 
     /// Refuses a request with a malformed or too large body.
@@ -168,19 +164,6 @@ impl Calls {
             // Without the grace: the handler should be done when the caller gives up.
             request.deadline = request.deadline.into_iter().chain(limit).min();
             self.events.push_back(Event::Request(request));
-        }
-    }
-
-    /// An argument has been reassembled: its request is ready to start.
-    pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
-            && matches!(state.stage, Stage::Incomplete)
-        {
-            state.stage = Stage::Waiting;
-            self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes: body.len() });
-        }
-        if let Some(request) = self.table.waiting.get_mut(id.number()) {
-            request.body = Body::Whole(body);
         }
     }
 
