@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::bodies::Bodies;
 use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Queued, ReplyBody};
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::{self, Number};
 
@@ -16,7 +17,7 @@ impl Calls {
     /// on is stuck.
     pub(crate) fn audit(&self) {
         let at_gate = self.gate.waiting().filter(|(reply, _)| reply.unsolicited);
-        self.queue.audit(at_gate.map(|(reply, _)| MESSAGE_OVERHEAD + reply.size()).sum());
+        self.queue.audit(at_gate.map(|(reply, _)| reply.size()).sum());
         self.audit_sums();
         self.audit_streams();
         self.audit_deadlines();
@@ -28,14 +29,17 @@ impl Calls {
     /// # Panics
     /// If anything is left in the tables of an idle connection.
     pub(crate) fn audit_idle(&self) {
-        assert!(self.table.len() == 0 && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
+        assert!(
+            self.table.len() == 0 && self.numbers.iter().next().is_none() && self.credits.is_empty(),
+            "calls are left"
+        );
         assert!(
             self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
             "messages are left"
         );
         assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
-        assert_eq!((self.open_calls, self.open_requests), (0, 0));
-        assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
+        assert_eq!((self.open_calls(), self.open_requests()), (0, 0));
+        assert_eq!((&self.bodies, self.gate.bytes()), (&Bodies::default(), 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
         self.flow.audit(0, 0);
     }
@@ -43,7 +47,7 @@ impl Calls {
     /// The number of calls and messages that an audit iterates over.
     #[cfg(test)]
     pub(crate) fn audit_size(&self) -> usize {
-        self.table.len() + self.queue.len() + self.gate_bytes / MESSAGE_OVERHEAD
+        self.table.len() + self.queue.len() + self.gate.bytes() / crate::send::MESSAGE_OVERHEAD
     }
 
     fn audit_sums(&self) {
@@ -54,38 +58,35 @@ impl Calls {
             let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
             assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
             if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
-                let known = self.ours.get(wire::ordinal(*number)) == Some(&call);
-                assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
+                assert_eq!(self.numbers.call(*number), Ok(Some(call)), "{id:?} can't be found by its number");
             }
         }
-        assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
+        assert_eq!((self.open_calls(), self.open_requests()), (ours, unanswered));
         let to_start = |call: &OpenCall| matches!(&call.state, State::Request(state) if matches!(state.stage, Stage::Incomplete | Stage::Waiting));
         let waiting = self.table.iter().filter(|(_, call)| to_start(call)).count();
         assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
-        for (number, call) in self.ours.iter() {
-            let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
+        for (number, call) in self.numbers.iter() {
+            let open = self.table.get(StreamId::Call(call)).and_then(OpenCall::number);
             assert_eq!(open.map(wire::ordinal), Some(number), "a number is left behind");
         }
     }
 
     fn audit_streams(&self) {
-        let (mut bodies, mut arguments, mut held, mut growth, mut queued) = (0, 0, 0, 0, 0);
+        let (mut bodies, mut held, mut growth, mut queued) = (Bodies::default(), 0, 0, 0);
         for (id, call) in self.table.iter() {
             if let Some(half) = receiver(call) {
                 held += half.held_cost();
                 growth += half.growth();
             }
             let Some(half) = sender(call) else { continue };
-            let body = half.body_left();
-            bodies += body;
-            arguments += if super::table::is_ours(id) { body } else { 0 };
+            *bodies.of(id) += half.body_left();
             queued += usize::from(half.order.is_some());
             assert!(
                 half.order.is_some() || !half.is_ready(),
                 "{id:?} could send, and is not queued: {call:?}"
             );
         }
-        assert_eq!((self.body_bytes, self.argument_bytes), (bodies, arguments), "bytes of bodies");
+        assert_eq!(self.bodies, bodies, "bytes of bodies");
         assert_eq!(self.streams.len(), queued, "streams that can send");
         self.flow.audit(held, growth);
     }
@@ -138,21 +139,15 @@ impl Calls {
 
     /// Every reply at the gate waits for an existing one, and no reply is lost.
     fn audit_gate(&self) {
-        self.gate.audit();
-        let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
-        assert_eq!(
-            self.gate_bytes,
-            self.gate.waiting().map(|(reply, _)| size(reply)).sum::<usize>(),
-            "at the gate"
-        );
+        self.gate.audit(|(reply, _)| reply.size());
         let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
             Queued::Reply(reply) => Some(reply.number),
             Queued::Call(_) => None,
         });
         let queued: BTreeSet<Number> = queued.collect();
         for (key, number) in self.gate.leaders() {
-            let leads = self.replying(number).is_some()
-                || self.request_state(number).is_some_and(|state| matches!(state.stage, Stage::Streaming(_)));
+            let open = self.table.get(StreamId::Request(self.request(number)));
+            let leads = open.and_then(OpenCall::leads) == Some((key.clone(), number));
             assert!(leads, "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
@@ -169,13 +164,6 @@ impl Calls {
     fn request_state(&self, number: Number) -> Option<&RequestState> {
         match &self.table.get(StreamId::Request(self.request(number)))?.state {
             State::Request(state) => Some(state),
-            _ => None,
-        }
-    }
-
-    fn replying(&self, number: Number) -> Option<&SendHalf> {
-        match &self.table.get(StreamId::Request(self.request(number)))?.state {
-            State::Replying { body, .. } => Some(body),
             _ => None,
         }
     }

@@ -100,7 +100,8 @@ impl Calls {
     fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
         match record {
             Record::Open { call, method, key, options, piece } => {
-                self.take_number(call)?;
+                // Before the call can be refused: a refused call has used its number, too.
+                self.numbers.take(call)?;
                 // our GOODBYE says which calls are not accepted. Dialect 1 has none (K-6), so `arrive`
                 // refuses each (K-5).
                 if self.draining && !wire::is_dialect_1(call) {
@@ -109,14 +110,14 @@ impl Calls {
                 self.arrive(now, Opened { call, method, key, options, piece, frame });
             }
             Record::Result { call, options, piece } => {
-                if let Some(call) = self.known_call(call)? {
+                if let Some(call) = self.numbers.call(call)? {
                     // K-3: a peer that answers a call has read it, and is not stuck.
                     self.peer_reads = true;
                     self.handle_result(call, options, piece, frame);
                 }
             }
             Record::Fail { call: number, failure, options } => {
-                if let Some(call) = self.known_call(number)? {
+                if let Some(call) = self.numbers.call(number)? {
                     self.peer_reads = true;
                     self.handle_fail(number, call, failure, options, frame);
                 }
@@ -132,7 +133,7 @@ impl Calls {
                 }
             }
             Record::Stop { call } => {
-                if let Some(call) = self.known_call(call)? {
+                if let Some(call) = self.numbers.call(call)? {
                     self.stop_sending(StreamId::Call(call));
                 }
             }
@@ -140,7 +141,7 @@ impl Calls {
             Record::LinkCredit { limit } => self.flow.raise_peer_limit(limit),
             Record::Goodbye { next } => {
                 // A number past the last one refuses no call that was sent, so its side does not matter.
-                if !self.is_number_of_ours(next) && next <= MAX_CALL {
+                if !self.numbers.is_ours(next) && next <= MAX_CALL {
                     return Err(Violation::WrongSide.into());
                 }
                 self.handle_goodbye(next);
@@ -149,63 +150,17 @@ impl Calls {
         Ok(())
     }
 
-    fn is_number_of_ours(&self, number: Number) -> bool {
-        number % 2 == self.next_ours % 2
-    }
-
-    /// Checks that a new request has the next number.
-    fn take_number(&mut self, call: Number) -> Result<(), Fatal> {
-        // C-1: dialect 1 has names, to which the codec has assigned the number.
-        if wire::is_dialect_1(call) {
-            return Ok(());
-        }
-        if self.is_number_of_ours(call) {
-            return Err(Violation::WrongSide.into());
-        }
-        if call != self.next_theirs {
-            return Err(Violation::Sequence.into());
-        }
-        // Before the call can be refused: a refused call has used its number, too.
-        self.next_theirs += 2;
-        Ok(())
-    }
-
-    /// The call of this side with this number; `None` if it has ended.
-    fn known_call(&self, number: Number) -> Result<Option<CallId>, Fatal> {
-        // C-4: in dialect 1, the codec has found the call by the name in its answer.
-        if let Some(call) = wire::call_in_dialect_1(number) {
-            return Ok(Some(call));
-        }
-        if !self.is_number_of_ours(number) {
-            return Err(Violation::WrongSide.into());
-        }
-        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
-        if number >= self.next_ours {
-            return Err(Violation::Sequence.into());
-        }
-        Ok(self.ours.get(wire::ordinal(number)).copied())
-    }
-
     /// The request with this number; `None` if nothing is left of it.
     fn known_request(&self, number: Number) -> Result<Option<RequestId>, Fatal> {
-        // D-5: in dialect 1, the codec has found the request by its name.
-        if !wire::is_dialect_1(number) {
-            if self.is_number_of_ours(number) {
-                return Err(Violation::WrongSide.into());
-            }
-            // as for our calls.
-            if number >= self.next_theirs {
-                return Err(Violation::Sequence.into());
-            }
-        }
+        self.numbers.check_request(number)?;
         let request = self.request(number);
         Ok(self.table.get(StreamId::Request(request)).map(|_| request))
     }
 
     /// The call of either side with this number of dialect 2; `None` if nothing is left of it.
     fn known(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
-        match self.is_number_of_ours(number) {
-            true => Ok(self.known_call(number)?.map(StreamId::Call)),
+        match self.numbers.is_ours(number) {
+            true => Ok(self.numbers.call(number)?.map(StreamId::Call)),
             false => Ok(self.known_request(number)?.map(StreamId::Request)),
         }
     }

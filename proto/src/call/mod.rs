@@ -12,9 +12,11 @@
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
+mod bodies;
 mod deadlines;
 mod delivery;
 mod inbound;
+mod numbers;
 mod ours;
 mod outbound;
 mod reassembly;
@@ -34,19 +36,20 @@ pub(crate) use inbound::Fatal;
 pub use ours::Call;
 pub use streams::{RecvStream, SendStream};
 
+use self::bodies::Bodies;
 use self::deadlines::Deadlines;
-use self::table::{State, Table};
+use self::numbers::Numbers;
+use self::table::{OpenCall, State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::{free_if_empty, pop_or_shrink};
-use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
-use crate::wire::{Codec, Credit, Number};
+use crate::wire::{Codec, Credit};
 
 /// The limits that a peer has announced in the handshake, as far as calls depend on them.
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +69,7 @@ pub(crate) struct Calls {
     draining: bool,
     peer_draining: bool,
     table: Table,
-    /// Calls of this side that have been sent in dialect 2, by [ordinal](wire::ordinal).
-    pub(crate) ours: Numbered<CallId>,
-    next_call: CallId,
-    pub(crate) next_ours: Number,
-    pub(crate) next_theirs: Number,
-    /// Calls of this side that have not ended, and requests that have not been answered.
-    open_calls: usize,
-    open_requests: usize,
+    numbers: Numbers,
     /// Messages and control records that wait to be sent.
     queue: SendQueue,
     policy: Policy,
@@ -85,12 +81,7 @@ pub(crate) struct Calls {
     // A tree, because CREDITs are sent in its order: the same input must give the same bytes.
     /// Streams for which a CREDIT may be due.
     credits: BTreeSet<StreamId>,
-    /// Unsent bytes of bodies whose OPEN or RESULT has been sent.
-    body_bytes: usize,
-    /// Those of `body_bytes` that belong to arguments.
-    argument_bytes: usize,
-    /// Bytes of replies that wait at the gate.
-    gate_bytes: usize,
+    bodies: Bodies,
     /// Why the connection must be closed, until the connection takes it.
     fatal: Option<Fatal>,
     /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
@@ -107,7 +98,6 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// `connector` determines which numbers are ours: even ones for the connector, odd ones for the binder.
     pub(crate) fn new(
         connection: ConnectionId,
         connector: bool,
@@ -121,14 +111,8 @@ impl Calls {
             peer: None,
             draining: false,
             peer_draining: false,
-            table: Table::new(connection),
-            ours: Numbered::default(),
-            next_call: first_call,
-            // even numbers for the connector's calls, odd ones for the binder's.
-            next_ours: u64::from(!connector),
-            next_theirs: u64::from(connector),
-            open_calls: 0,
-            open_requests: 0,
+            table: Table::new(connection, first_call),
+            numbers: Numbers::new(connector),
             queue: SendQueue::default(),
             policy: Policy::default(),
             codec: Codec::default(),
@@ -136,9 +120,7 @@ impl Calls {
             streams: StreamQueue::default(),
             flow,
             credits: BTreeSet::new(),
-            body_bytes: 0,
-            argument_bytes: 0,
-            gate_bytes: 0,
+            bodies: Bodies::default(),
             fatal: None,
             peer_reads: false,
             needs_acknowledgement: false,
@@ -180,7 +162,7 @@ impl Calls {
     /// another transport; otherwise returns false, and changes nothing.
     pub(crate) fn keep_for_another_transport(&mut self) -> bool {
         // The next transport may lead to another process, which has not made these requests.
-        self.open_requests == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
+        self.table.open_requests() == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
     }
 
     pub(crate) fn drain(&mut self) {
@@ -201,22 +183,14 @@ impl Calls {
 
     /// Bytes of calls and replies that wait to be sent, without streams.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queue.bytes() + self.gate_bytes + self.body_bytes
+        self.queue.bytes() + self.gate.bytes() + self.bodies.bytes()
     }
 
     /// Whether no more requests should start, because too many bytes wait to be sent. Arguments that are
     /// being sent don't count, to avoid a deadlock: the peer may grant credit for them only once its handler
     /// has started, and if both sides counted them, neither would start one.
     pub(crate) fn is_backlogged(&self) -> bool {
-        self.queued_bytes() - self.argument_bytes > self.config.max_outgoing_bytes
-    }
-
-    /// Changes the count of unsent bytes of bodies, for the body of `id`.
-    fn count_body(&mut self, id: StreamId, change: impl Fn(usize) -> usize) {
-        self.body_bytes = change(self.body_bytes);
-        if table::is_ours(id) {
-            self.argument_bytes = change(self.argument_bytes);
-        }
+        self.queue.bytes() + self.gate.bytes() + self.bodies.results() > self.config.max_outgoing_bytes
     }
 
     /// Cost of DATA that was received, and neither read nor dropped.
@@ -225,16 +199,16 @@ impl Calls {
     }
 
     pub(crate) fn open_calls(&self) -> usize {
-        self.open_calls
+        self.table.open_calls()
     }
 
     pub(crate) fn open_requests(&self) -> usize {
-        self.open_requests
+        self.table.open_requests()
     }
 
     /// The first call of a connection that replaces this one.
     pub(crate) fn next_call(&self) -> CallId {
-        self.next_call
+        self.table.next_call()
     }
 
     pub(crate) fn events(&mut self) -> &mut VecDeque<Event> {
@@ -249,6 +223,11 @@ impl Calls {
 
     pub(crate) fn queue(&mut self) -> &mut SendQueue {
         &mut self.queue
+    }
+
+    #[cfg(test)]
+    pub(crate) fn numbers(&mut self) -> &mut Numbers {
+        &mut self.numbers
     }
 
     #[cfg(test)]
@@ -269,7 +248,7 @@ impl Calls {
     /// Sets the credit of a stream.
     #[cfg(test)]
     pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
-        self.table.get_mut(id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
+        self.table.get_mut(id).and_then(OpenCall::sender).expect("it is written").set_limit(limit);
         self.schedule(id);
     }
 
@@ -326,7 +305,8 @@ impl Calls {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => {
-                    self.retire(call, Outcome::TimedOut { sent: self.is_sent(call) });
+                    let sent = self.table.get(call.into()).and_then(OpenCall::has_left) == Some(true);
+                    self.retire(call, Outcome::TimedOut { sent });
                 }
                 Deadline::Caller(request) => self.withdraw(request, StopReason::DeadlinePassed),
                 Deadline::Execution(request) => self.withdraw(request, StopReason::ExecutionTimedOut),
@@ -344,7 +324,7 @@ impl Calls {
     /// Frees memory that is kept for future calls.
     pub(crate) fn shrink(&mut self) {
         self.table.shrink();
-        self.ours.shrink();
+        self.numbers.shrink();
         self.deadlines.shrink();
         self.queue.shrink();
         self.codec.shrink();
@@ -357,34 +337,38 @@ impl Calls {
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
         // First: a call whose whole result has arrived does not end as disconnected.
         self.reassemble_all_that_is_complete();
-        let mut ours: Vec<_> =
-            self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
+        let ours = self.table.ours_mut().filter_map(|(id, call)| Some((id, call.has_left()?)));
+        let mut ours: Vec<_> = ours.collect();
         // By id, so that calls end in the order in which they were made. The table has another order.
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
-        let mut running: Vec<_> =
-            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(id)).collect();
+        // Requests whose handlers have not been told to stop.
+        let running = self.table.iter().filter_map(|(id, call)| match (id, &call.state) {
+            (StreamId::Request(request), State::Request(state)) => {
+                (!state.waits() && state.withdrawn.is_none()).then_some(request)
+            }
+            _ => None,
+        });
+        let mut running: Vec<_> = running.collect();
         running.sort_unstable();
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
         // Nothing more will arrive, so only complete results are of use.
-        self.table.retain_ours(
-            |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
-        );
+        self.table.keep_readable_results();
         let unread = self.table.ours_mut().filter_map(|(_, call)| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
-        self.ours = Numbered::default();
-        (self.open_calls, self.open_requests) = (0, 0);
+        self.numbers.end_all();
         self.queue.clear();
         self.codec.clear();
         self.gate.clear();
         self.streams.clear();
         self.credits.clear();
+        self.bodies = Bodies::default();
         // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.
-        (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
+        self.paused = false;
         self.deadlines.clear();
         self.spares.clear();
         // The endpoint still waits for the requests that it has started.
@@ -393,19 +377,5 @@ impl Calls {
         // So that a result that is reassembled after the end queues no CREDIT.
         self.peer = None;
         self.fatal = None;
-    }
-}
-
-fn request_of(id: StreamId) -> Option<RequestId> {
-    match id {
-        StreamId::Request(request) => Some(request),
-        StreamId::Call(_) => None,
-    }
-}
-
-fn call_of(id: StreamId) -> Option<CallId> {
-    match id {
-        StreamId::Call(call) => Some(call),
-        StreamId::Request(_) => None,
     }
 }

@@ -11,7 +11,7 @@ use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedCall};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_NAMES, Number, Record};
+use crate::wire::{MAX_NAMES, Number, Record};
 use crate::{Metadata, OrderingKey, Text, Urgency};
 
 /// Largest body that is sent, in bytes, whatever the peer accepts: lengths have 32 bits on the wire.
@@ -60,17 +60,12 @@ impl Call {
             urgency: Urgency::DEFAULT,
         }
     }
-
-    /// Bytes of method and key.
-    fn names(&self) -> usize {
-        self.method.as_bytes().len() + self.key.as_bytes().len()
-    }
 }
 
 impl Calls {
     pub(crate) fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
-        let id = self.allocate();
+        let id = self.table.allocate();
         // D-7: accepted but not sent, so that callers have to handle only one kind of timeout.
         if call.deadline.is_some_and(|at| at <= now) {
             self.events.push_back(Event::ended(id, Outcome::TimedOut { sent: false }));
@@ -91,7 +86,6 @@ impl Calls {
         let state = State::Queued { place, argument, delivery: result };
         let open = OpenCall { urgency, deadline, state };
         self.table.insert(StreamId::Call(id), open);
-        self.open_calls += 1;
         Ok(id)
     }
 
@@ -107,7 +101,7 @@ impl Calls {
         if needs_two && !self.may_have_streams() {
             return Err(InvokeError::NeedsDialect2);
         }
-        let names = call.names();
+        let names = call.method.as_bytes().len() + call.key.as_bytes().len();
         if names > MAX_NAMES {
             return Err(InvokeError::NameTooLong { size: names, limit: MAX_NAMES });
         }
@@ -132,26 +126,9 @@ impl Calls {
         limit.min(MAX_SENDABLE)
     }
 
-    /// Assigns the next id whose low 32 bits, the `seq` of dialect 1, no open call has (C-1).
-    fn allocate(&mut self) -> CallId {
-        let mut id = self.next_call;
-        while self.has_seq_of(id) {
-            id.0 += 1;
-        }
-        self.next_call = CallId(id.0 + 1);
-        id
-    }
-
-    /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
-    fn has_seq_of(&self, id: CallId) -> bool {
-        // No look-up at all until 2^32 calls have been made.
-        let earlier = (1..=id.0 >> 32).map(|wraps| CallId(id.0 - (wraps << 32)));
-        earlier.into_iter().any(|earlier| self.table.get(StreamId::Call(earlier)).is_some())
-    }
-
     #[cfg(test)]
     pub(crate) fn skip_to(&mut self, next: CallId) {
-        self.next_call = next;
+        self.table.skip_to(next);
     }
 
     /// Cancels a call: it ends now, without an event. If it was sent, sends a CANCEL, whose answer is
@@ -172,11 +149,6 @@ impl Calls {
             Some(State::Sent { argument: Writer::Open(half), result: ResultState::Begun(None), .. })
                 if half.is_finished()
         )
-    }
-
-    /// Whether a call of this side has been sent.
-    pub(super) fn is_sent(&self, call: CallId) -> bool {
-        self.table.get(StreamId::Call(call)).and_then(OpenCall::has_left).unwrap_or(false)
     }
 
     /// Ends a call that the peer has not answered, or not as it must, and reports the outcome. If it was sent,
@@ -200,35 +172,14 @@ impl Calls {
             }
             _ => return false,
         }
-        self.forget(call);
-        true
-    }
-
-    /// Removes a call that has not ended from the table, with its streams.
-    fn forget(&mut self, call: CallId) {
-        self.count_end(call);
         self.drop_call(StreamId::Call(call));
-    }
-
-    /// Updates counters, numbers and timers for a call that ends now.
-    fn count_end(&mut self, call: CallId) {
-        let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
-        // Taken, so that `drop_call` does not look for the timer again.
-        let deadline = open.deadline.take();
-        if open.has_left().is_some() {
-            self.open_calls -= 1;
-        }
-        if let Some(number) = open.number() {
-            // from now on, records with this number are ignored.
-            self.ours.remove(wire::ordinal(number));
-        }
-        self.deadlines.stop(deadline, Deadline::Call(call));
+        true
     }
 
     /// Ends a call that the peer has answered, or will not take: drops its state and its streams, and reports
     /// the outcome.
     pub(super) fn end(&mut self, call: CallId, outcome: Outcome, metadata: Metadata) {
-        self.forget(call);
+        self.drop_call(StreamId::Call(call));
         self.events.push_back(Event::Ended { call, outcome, metadata });
     }
 
@@ -236,10 +187,8 @@ impl Calls {
     /// will be. The unread part of the result stays readable.
     pub(super) fn end_if_complete(&mut self, call: CallId) {
         let id = StreamId::Call(call);
-        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(id)
-        else {
-            return;
-        };
+        let Some(open) = self.table.get_mut(id) else { return };
+        let State::Sent { number, argument, result } = &mut open.state else { return };
         let number = *number;
         let ResultState::Begun(half) = result else { return };
         // A reassembled result ends its call once its body is complete.
@@ -253,20 +202,19 @@ impl Calls {
             // F-8: the rest of the body is of no use, but the handler may still wait for it.
             self.queue.push_control(Control::Record(Record::Abort { call: number }));
         }
-        let unread = half.take();
-        self.count_end(call);
-        self.drop_writer(id);
-        match (unread, self.table.get_mut(id)) {
-            (Some(result), Some(open)) => {
-                // Keep `Stopped`, so that later writes report it.
-                let argument = match open.writer() {
-                    Some(Writer::Stopped) => Writer::Stopped,
-                    _ => Writer::Closed,
-                };
-                open.state = State::Unread { number, argument, result };
+        match half.take() {
+            Some(result) => {
+                let mut argument = std::mem::replace(argument, Writer::Closed);
+                let (urgency, deadline) = (open.urgency, open.deadline.take());
+                if let Some(half) = argument.take() {
+                    self.release_sender(id, urgency, &half);
+                }
+                self.deadlines.stop(deadline, Deadline::Call(call));
+                self.numbers.end(number);
+                self.table.keep(id, State::Unread { number, argument, result });
             }
             // The result has been read to its end, so nothing is left of the call.
-            _ => self.drop_call(id),
+            None => self.drop_call(id),
         }
         self.events.push_back(Event::ended(call, Outcome::Complete));
     }
@@ -317,15 +265,7 @@ impl Calls {
             return;
         }
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down").into());
-        let mut untaken: Vec<_> = self
-            .ours
-            .iter()
-            .filter(|(number, _)| *number >= wire::ordinal(next))
-            .map(|(number, call)| (number, *call))
-            .collect();
-        // In the order in which they were sent, which is not that of the table.
-        untaken.sort_unstable();
-        for (_, call) in untaken {
+        for call in self.numbers.calls_from(next) {
             self.end(call, refused(), Metadata::new());
         }
         for call in self.unsent(|_| true) {

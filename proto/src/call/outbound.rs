@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::table::{Beginning, OpenCall, ResultState, State, Writer, is_ours};
+use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, Failure, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, Failure, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// The most bytes of a DATA in addition to its piece.
@@ -72,19 +72,16 @@ impl Calls {
 
     /// Adds a call or a reply. Returns false if the current message must be sent first.
     fn write_message(&mut self, now: Instant) -> bool {
-        let accepted = match self.queue.peek() {
-            None => return false,
-            Some(Queued::Call(_)) => true,
-            Some(Queued::Reply(reply)) => self.codec.accepts(reply.number),
-        };
         // An answer in dialect 1 needs a message of its own.
-        if !accepted {
+        if let Some(Queued::Reply(reply)) = self.queue.peek()
+            && !self.codec.accepts(reply.number)
+        {
             return false;
         }
         match self.queue.pop() {
             Some(Queued::Call(call)) => self.write_call(now, call),
             Some(Queued::Reply(reply)) => self.write_reply(reply),
-            None => {}
+            None => return false,
         }
         true
     }
@@ -92,7 +89,12 @@ impl Calls {
     fn write_call(&mut self, now: Instant, queued: QueuedCall) {
         let QueuedCall { call: id, method, key, body, metadata, is_stream, compress } = queued;
         let stream = StreamId::Call(id);
-        let Some(number) = self.next_number(id) else {
+        // C-1: dialect 1 has names instead of numbers.
+        let number = match self.has_streams() {
+            true => self.numbers.assign(id),
+            false => Some(wire::number_in_dialect_1(id)),
+        };
+        let Some(number) = number else {
             self.fatal = Some(Fatal(CloseCause::CallsExhausted));
             return;
         };
@@ -125,8 +127,7 @@ impl Calls {
                     half.start(left, rest, !is_stream);
                     if !is_stream {
                         half.finish();
-                        self.body_bytes += half.body_left();
-                        self.argument_bytes += half.body_left();
+                        *self.bodies.of(stream) += half.body_left();
                     }
                 }
                 // The argument was aborted before the call was sent.
@@ -139,18 +140,6 @@ impl Calls {
         if !whole {
             self.schedule(stream);
         }
-    }
-
-    /// Assigns the number of a call that is sent; `None` if dialect 2 has no more.
-    fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
-        // C-1: dialect 1 has names instead.
-        if !self.has_streams() {
-            return Some(wire::number_in_dialect_1(call));
-        }
-        let number = Some(self.next_ours).filter(|number| *number <= MAX_CALL)?;
-        self.next_ours += 2;
-        self.ours.insert(wire::ordinal(number), call);
-        Some(number)
     }
 
     fn write_reply(&mut self, reply: QueuedReply) {
@@ -183,7 +172,7 @@ impl Calls {
                 };
                 half.start(first.len(), rest, true);
                 half.finish();
-                self.body_bytes += half.body_left();
+                *self.bodies.of(id) += half.body_left();
                 let options = Options { size, ..options };
                 self.codec.result(number, &options, Piece { bytes: first, ..Piece::default() }, compress);
                 self.schedule(id);
@@ -223,22 +212,19 @@ impl Calls {
         self.flow.count_sent(data.cost);
         let compress = half.compress;
         self.streams.sent(id, urgency, half, data.cost, order);
-        if is_body {
-            let sent = before - left;
-            self.count_body(id, |bytes| bytes - sent);
-        }
+        *self.bodies.of(id) -= before - left;
         let piece = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
         self.codec.data(number, data.offset, piece, compress);
         if data.fin {
             // The rest of an argument that is a body is of no use once there is a result, which is awaited.
-            self.needs_acknowledgement |= !(is_body && is_ours(id));
-            self.stream_left(id, number);
+            self.needs_acknowledgement |= !(is_body && matches!(id, StreamId::Call(_)));
+            self.stream_left(id);
         }
         true
     }
 
     /// All of a stream has been sent.
-    fn stream_left(&mut self, id: StreamId, number: Number) {
+    fn stream_left(&mut self, id: StreamId) {
         match id {
             StreamId::Call(call) => self.end_if_complete(call),
             StreamId::Request(_) => {
@@ -246,7 +232,7 @@ impl Calls {
                     return self.drop_call(id);
                 }
                 // The handler may go on, but the replies that wait for this one may be sent.
-                if let Some(key) = self.table.get(id).and_then(OpenCall::key).cloned() {
+                if let Some((key, number)) = self.table.get(id).and_then(OpenCall::leads) {
                     self.leave_gate(&key, number);
                 }
             }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::table::{OpenCall, ResultState, Stage, State};
 use super::{Calls, Deadline};
 use crate::Metadata;
-use crate::event::{EndpointEvent, Event, Outcome};
+use crate::event::{Body, EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
 use crate::stream::{KEPT_FOR, ReadError, RecvHalf};
@@ -147,11 +147,15 @@ impl Calls {
             (StreamId::Request(request), Some(State::Request(state)))
                 if matches!(state.stage, Stage::Incomplete) =>
             {
+                state.stage = Stage::Waiting;
                 // A request that waits to start needs its body only. Further DATA is a fault.
                 if let Some(mut half) = state.argument.take() {
                     Self::release_receiver(&mut self.flow, &mut half, ReadError::NotOpen);
                 }
-                self.argument_reassembled(request, body);
+                self.endpoint_events.push_back(EndpointEvent::Ready { request, bytes: body.len() });
+                if let Some(waiting) = self.table.waiting.get_mut(request.number()) {
+                    waiting.body = Body::Whole(body);
+                }
             }
             // The host had the stream, and has asked for the rest of it as a body.
             (_, Some(_)) => {
@@ -190,6 +194,7 @@ impl Calls {
         let Some(call) = self.table.get_mut(id).filter(|call| call.waits_to_start()) else { return };
         let mut needed_memory = false;
         if let Some(half) = call.receiver() {
+            self.deadlines.stop(half.deadline.take(), Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
             Self::release_receiver(&mut self.flow, half, error);
         }
@@ -197,7 +202,6 @@ impl Calls {
             state.stage = Stage::Withdrawn;
         }
         self.table.waiting.discard(request.number());
-        self.stop_reassembly_timer(id);
         if needed_memory {
             self.memory_freed(id);
         }

@@ -11,7 +11,7 @@ use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
 use crate::reply::{Replied, Reply};
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Queued, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
@@ -96,20 +96,19 @@ impl Calls {
     /// The handler has written all of a streamed result.
     fn end_streamed(&mut self, stream: StreamId) {
         self.stop_reading(stream);
-        self.open_requests -= 1;
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let Stage::Streaming(result) = &mut state.stage else { return };
         let (number, key) = (state.number, state.key.clone());
-        let Some(mut body) = result.writer.take(Writer::Closed).filter(|body| !body.fin_sent()) else {
+        let Some(mut body) = result.writer.take().filter(|body| !body.fin_sent()) else {
             return self.drop_call(stream);
         };
         body.finish();
         // No running handler bounds the unsent rest any more, so it counts like a body.
         body.fixed_length = true;
-        self.body_bytes += body.body_left();
+        *self.bodies.of(stream) += body.body_left();
         let argument = state.argument.take();
-        open.state = State::Replying { number, key, argument, body };
+        self.table.keep(stream, State::Replying { number, key, argument, body });
         self.schedule(stream);
     }
 
@@ -143,7 +142,6 @@ impl Calls {
         }
         let names = self.codec.name_size(number, &key);
         let reply = QueuedReply { number, key, names, body, metadata, unsolicited: false };
-        self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
         // F-5: DATA needs credit, so the call of a long body stays in the table until all of it is sent.
@@ -162,14 +160,11 @@ impl Calls {
         self.stop_reading(stream);
         let limit = self.stream_limit();
         let ReplyBody::Result { compress, .. } = reply.body else { return };
-        let Some(open) = self.table.get_mut(stream) else { return };
-        let State::Request(state) = &mut open.state else { return };
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         let mut body = Box::new(SendHalf::new(limit, compress));
         body.fixed_length = true;
-        let argument = state.argument.take();
-        open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
-        // Not empty if the host replies to a request that has not started.
-        self.table.waiting.discard(self.request(reply.number).number());
+        let (number, key, argument) = (state.number, state.key.clone(), state.argument.take());
+        self.table.keep(stream, State::Replying { number, key, argument, body });
     }
 
     /// Queues a reply in one message, which ends the call. It replaces the RESULT of a streamed reply that
@@ -195,7 +190,7 @@ impl Calls {
         let (number, key) = (reply.number, reply.key.clone());
         match beginning {
             Beginning::AtGate if given_up => {
-                self.take_from_gate(number);
+                self.gate.remove(number);
                 self.enqueue(reply, urgency);
             }
             Beginning::Queued(place) => {
@@ -203,10 +198,7 @@ impl Calls {
                 self.leave_gate(&key, number);
             }
             Beginning::AtGate => {
-                self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
-                if let Some((replaced, _)) = self.gate.replace(number, (reply, urgency)) {
-                    self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
-                }
+                self.gate.replace(number, reply.size(), (reply, urgency));
             }
             Beginning::Left => {
                 // This is the end of the stream, so the replies that wait for it follow.
@@ -225,7 +217,7 @@ impl Calls {
             ReplyBody::Result { .. } | ReplyBody::Stream { .. } => false,
         };
         if counts && self.is_backlogged() {
-            if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+            if self.queue.count_unsolicited(reply.size()).is_err() {
                 self.fatal = Some(Fatal(CloseCause::PeerNotReading));
                 return false;
             }
@@ -240,13 +232,10 @@ impl Calls {
             return self.enqueue(reply, urgency);
         }
         let key = reply.key.clone();
-        let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
-        match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
+        let (number, size) = (reply.number, reply.size());
+        match self.gate.enter(&key, number, is_stream, size, (reply, urgency)) {
             Some((reply, urgency)) => self.enqueue(reply, urgency),
-            None => {
-                self.gate_bytes += size;
-                self.set_beginning(number, Beginning::AtGate);
-            }
+            None => self.set_beginning(number, Beginning::AtGate),
         }
     }
 
@@ -275,21 +264,14 @@ impl Calls {
             return;
         }
         for (reply, urgency) in self.gate.left(key, number) {
-            self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
             self.enqueue(reply, urgency);
         }
-    }
-
-    fn take_from_gate(&mut self, number: Number) -> Option<(QueuedReply, Urgency)> {
-        let (reply, urgency) = self.gate.remove(number)?;
-        self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
-        Some((reply, urgency))
     }
 
     /// The peer has cancelled a call whose reply may wait at the gate. Answers it at once (O-18): otherwise the
     /// replies of calls that are given up behind a stream that nobody reads would fill the send queue.
     pub(super) fn cancel_at_gate(&mut self, number: Number) {
-        let Some((mut reply, urgency)) = self.take_from_gate(number) else { return };
+        let Some((mut reply, urgency)) = self.gate.remove(number) else { return };
         // One that counts as unsolicited is short, and has been counted with its size.
         if !reply.unsolicited {
             (reply.body, reply.metadata) = (ReplyBody::from(Failure::Cancelled), Metadata::new());

@@ -52,9 +52,11 @@ impl RecvStream<'_> {
                 Ok(Poll::Ready(Some(chunk)))
             }
             Next::End => {
-                if self.open {
-                    // Not through `credits`: the call may be gone when these are sent.
-                    calls.acknowledge(id, now);
+                // Not through `credits`: the call may be gone when these are sent.
+                if self.open
+                    && let Some(credit) = calls.credit_of(id, now)
+                {
+                    calls.queue.push_control(Control::Record(credit));
                 }
                 calls.stream_read(id);
                 Ok(Poll::Ready(None))
@@ -246,17 +248,17 @@ impl Calls {
     }
 
     /// Drops the sending half of a stream.
-    pub(super) fn drop_writer(&mut self, id: StreamId) {
+    fn drop_writer(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
-        if let Some(half) = call.writer().and_then(|writer| writer.take(Writer::Closed)) {
+        if let Some(half) = call.writer().and_then(Writer::take) {
             self.release_sender(id, urgency, &half);
         }
     }
 
-    fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
+    pub(super) fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
         self.streams.remove(urgency, half);
-        self.count_body(id, |bytes| bytes - half.body_left());
+        *self.bodies.of(id) -= half.body_left();
     }
 
     /// Drops the unread bytes of a stream, and returns the credit and the allowance that it uses.
@@ -266,21 +268,31 @@ impl Calls {
         half.return_growth(flow);
     }
 
-    /// Removes a call from the table, with its timers, and frees what its streams hold. Queues the replies
-    /// that wait for its reply.
+    /// Removes a call from the table, with its number and timers, and frees what its streams hold. Queues the
+    /// replies that wait for its reply.
     pub(super) fn drop_call(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let (urgency, led) = (call.urgency, call.leads());
         // A stale timer would withdraw nothing, but would wake the host.
-        self.deadlines.stop(call.deadline, deadline_of(id));
-        if let StreamId::Request(request) = id {
-            self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
+        match id {
+            StreamId::Call(id) => {
+                self.deadlines.stop(call.deadline, Deadline::Call(id));
+                if let State::Sent { number, .. } = call.state {
+                    self.numbers.end(number);
+                }
+            }
+            StreamId::Request(id) => {
+                self.deadlines.stop(call.deadline, Deadline::Caller(id));
+                if let State::Request(state) = &call.state {
+                    self.deadlines.stop(state.execution_deadline, Deadline::Execution(id));
+                }
+            }
         }
         // The common case: no stream is being read, so there is nothing to search.
         if !self.credits.is_empty() {
             self.credits.remove(&id);
         }
-        let (mut needed_memory, mut body) = (false, 0);
+        let mut needed_memory = false;
         if let Some(half) = call.receiver() {
             self.deadlines.stop(half.deadline, Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
@@ -288,9 +300,8 @@ impl Calls {
         }
         if let Some(half) = call.sender() {
             self.streams.remove(urgency, half);
-            body = half.body_left();
+            *self.bodies.of(id) -= half.body_left();
         }
-        self.count_body(id, |bytes| bytes - body);
         self.table.discard(id);
         if needed_memory {
             self.memory_freed(id);
@@ -305,9 +316,7 @@ impl Calls {
         let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
         let Some(writer) = call.writer() else { return };
-        let stopped = writer.take(Writer::Stopped);
-        *writer = Writer::Stopped;
-        let Some(half) = stopped else { return };
+        let Writer::Open(half) = std::mem::replace(writer, Writer::Stopped) else { return };
         self.release_sender(id, urgency, &half);
         // A writer that waits for room or acknowledgements would otherwise wait for ever. A body has none.
         if !half.fixed_length {
@@ -361,13 +370,6 @@ impl Calls {
         }
     }
 
-    /// Queues the CREDIT that acknowledges the end of a stream, if it is due.
-    fn acknowledge(&mut self, id: StreamId, now: Instant) {
-        if let Some(credit) = self.credit_of(id, now) {
-            self.queue.push_control(Control::Record(credit));
-        }
-    }
-
     /// The CREDIT for a stream, if one is due.
     pub(super) fn credit_of(&mut self, id: StreamId, now: Instant) -> Option<Record> {
         let call = self.table.get_mut(id)?;
@@ -379,12 +381,5 @@ impl Calls {
     /// The initial credit that the peer grants to each stream.
     pub(super) fn stream_limit(&self) -> u64 {
         self.peer.and_then(|peer| peer.credit).map_or(0, |credit| credit.stream)
-    }
-}
-
-fn deadline_of(id: StreamId) -> Deadline {
-    match id {
-        StreamId::Call(call) => Deadline::Call(call),
-        StreamId::Request(request) => Deadline::Caller(request),
     }
 }

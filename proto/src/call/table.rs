@@ -20,22 +20,55 @@ use super::delivery::Delivery;
 #[derive(Debug)]
 pub(super) struct Table {
     connection: ConnectionId,
+    /// The next id for a call of this side, unless an open call has its low 32 bits.
+    next_call: CallId,
     // The numbers of both are counted up, for which `Numbered` is as fast as an array.
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
     /// The requests that have not started, by number. Kept apart, so that the entries of other calls are
     /// small.
     pub(super) waiting: Numbered<Request>,
+    /// How many of `ours` are `Unread`, and how many of `requests` are `Replying`.
+    unread: usize,
+    replying: usize,
 }
 
 impl Table {
-    pub(super) fn new(connection: ConnectionId) -> Self {
+    pub(super) fn new(connection: ConnectionId, first_call: CallId) -> Self {
         Self {
             connection,
+            next_call: first_call,
             ours: Numbered::default(),
             requests: Numbered::default(),
             waiting: Numbered::default(),
+            unread: 0,
+            replying: 0,
         }
+    }
+
+    pub(super) fn next_call(&self) -> CallId {
+        self.next_call
+    }
+
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, next: CallId) {
+        self.next_call = next;
+    }
+
+    /// Assigns the next id whose low 32 bits, the `seq` of dialect 1, no open call has (C-1).
+    pub(super) fn allocate(&mut self) -> CallId {
+        let mut id = self.next_call;
+        while self.has_seq_of(id) {
+            id.0 += 1;
+        }
+        self.next_call = CallId(id.0 + 1);
+        id
+    }
+
+    /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
+    fn has_seq_of(&self, id: CallId) -> bool {
+        // No look-up at all until 2^32 calls have been made.
+        (1..=id.0 >> 32).any(|wraps| self.ours.contains(id.0 - (wraps << 32)))
     }
 
     #[inline]
@@ -69,11 +102,26 @@ impl Table {
         }
     }
 
+    /// A call of this side has ended, or a request has been answered, but there is a `rest` of it: it is
+    /// `Unread` or `Replying`.
+    pub(super) fn keep(&mut self, id: StreamId, rest: State) {
+        let Some(call) = self.get_mut(id) else { return };
+        call.state = rest;
+        match id {
+            StreamId::Call(_) => self.unread += 1,
+            StreamId::Request(request) => {
+                self.replying += 1;
+                // The host may reply to a request that has not started.
+                self.waiting.discard(request.number());
+            }
+        }
+    }
+
     pub(super) fn discard(&mut self, id: StreamId) {
         match id {
-            StreamId::Call(call) => self.ours.discard(call.0),
+            StreamId::Call(call) => discard(&mut self.ours, &mut self.unread, call.0),
             StreamId::Request(request) => {
-                self.requests.discard(request.number());
+                discard(&mut self.requests, &mut self.replying, request.number());
                 // Most requests have started by now, and are no longer here.
                 if !self.waiting.is_empty() {
                     self.waiting.discard(request.number());
@@ -93,7 +141,17 @@ impl Table {
         self.ours.len() + self.requests.len()
     }
 
-    /// Number of requests of the peer.
+    /// Calls of this side that have not ended.
+    pub(super) fn open_calls(&self) -> usize {
+        self.ours.len() - self.unread
+    }
+
+    /// Requests of the peer that have not been answered.
+    pub(super) fn open_requests(&self) -> usize {
+        self.requests.len() - self.replying
+    }
+
+    /// Requests of the peer, with those whose reply is being sent.
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
     }
@@ -108,11 +166,22 @@ impl Table {
         self.ours.iter_mut().map(|(number, call)| (CallId(number), call))
     }
 
-    /// Drops all requests, and the calls of this side for which `keep` is false.
-    pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
-        self.ours.retain(keep);
-        (self.requests, self.waiting) = (Numbered::default(), Numbered::default());
+    /// Drops everything but the results that can be read to their ends.
+    pub(super) fn keep_readable_results(&mut self) {
+        self.ours.retain(
+            |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
+        );
+        self.unread = self.ours.len();
+        (self.requests, self.waiting, self.replying) = Default::default();
     }
+}
+
+fn discard(calls: &mut Numbered<OpenCall>, rests: &mut usize, number: u64) {
+    // Most calls leave no rest, so there is nothing to look up.
+    if *rests > 0 && calls.get(number).is_some_and(OpenCall::is_rest) {
+        *rests -= 1;
+    }
+    calls.discard(number);
 }
 
 /// A call of either side.
@@ -239,16 +308,14 @@ impl Writer {
         }
     }
 
-    /// Takes the sending half, and leaves `rest`; a stopped writer stays stopped.
-    pub(super) fn take(&mut self, rest: Self) -> Option<Box<SendHalf>> {
-        match std::mem::replace(self, rest) {
+    /// Takes the sending half. A stopped writer stays stopped, so that later writes report it.
+    pub(super) fn take(&mut self) -> Option<Box<SendHalf>> {
+        match std::mem::replace(self, Self::Closed) {
             Self::Open(half) => Some(half),
-            // Later writes must report `Stopped`, not `NotOpen`.
-            Self::Stopped => {
-                *self = Self::Stopped;
+            rest => {
+                *self = rest;
                 None
             }
-            Self::Closed => None,
         }
     }
 }
@@ -293,6 +360,11 @@ impl OpenCall {
         }
     }
 
+    /// Whether the call has ended, or the request has been answered.
+    fn is_rest(&self) -> bool {
+        matches!(self.state, State::Unread { .. } | State::Replying { .. })
+    }
+
     /// Whether this is a request whose handler has not started.
     pub(super) fn waits_to_start(&self) -> bool {
         matches!(&self.state, State::Request(request) if request.waits())
@@ -321,22 +393,6 @@ impl OpenCall {
     /// Whether the host may read the stream, if there is one.
     pub(super) fn is_readable(&self) -> bool {
         !self.waits_to_start() && !self.is_owed_as_a_whole()
-    }
-
-    pub(super) fn key(&self) -> Option<&OrderingKey> {
-        match &self.state {
-            State::Request(request) => Some(&request.key),
-            State::Replying { key, .. } => Some(key),
-            State::Queued { .. } | State::Sent { .. } | State::Unread { .. } => None,
-        }
-    }
-
-    /// When the handler of a request exceeds the execution timeout.
-    pub(super) fn execution_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Request(request) => request.execution_deadline,
-            _ => None,
-        }
     }
 
     /// The half of the stream that this side writes, and whether it was stopped.
@@ -373,14 +429,4 @@ impl OpenCall {
             State::Queued { .. } | State::Sent { .. } => None,
         }
     }
-
-    /// Whether this is a request whose handler runs and has not been told to stop.
-    pub(super) fn runs(&self) -> bool {
-        matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
-    }
-}
-
-/// Whether an id is that of a call of this side.
-pub(super) fn is_ours(id: StreamId) -> bool {
-    matches!(id, StreamId::Call(_))
 }

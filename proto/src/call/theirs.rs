@@ -12,7 +12,7 @@ use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, Sto
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, Busy};
 use crate::reply::Reply;
-use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
+use crate::send::{Control, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, MAX_NAMES, Number, Options, Piece, Record};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
@@ -80,7 +80,6 @@ impl Calls {
         let state = State::Request(state);
         let open = OpenCall { urgency, deadline: stop, state };
         self.table.insert(StreamId::Request(id), open);
-        self.open_requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
         if let Some(bytes) = incomplete {
             self.want_memory(StreamId::Request(id), bytes);
@@ -102,7 +101,13 @@ impl Calls {
         }
         let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
         let held = usize::try_from(window.min(size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
-        (Body::Stream { size }, Some(self.open_argument(size, first, item)), held)
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
+        if let Err(fault) = half.first(first, item) {
+            self.report(Anomaly::Stream(fault));
+            half.fail(ReadError::Fault(fault));
+        }
+        half.announce();
+        (Body::Stream { size }, Some(half), held)
     }
 
     /// The uncompressed piece of an OPEN or a RESULT.
@@ -125,16 +130,6 @@ impl Calls {
             return Some((Refusal::Busy, "too many requests of this peer are open"));
         }
         options.unsupported.then_some((Refusal::Unsupported, "the call has an unknown option"))
-    }
-
-    fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {
-        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
-        if let Err(fault) = half.first(first, item) {
-            self.report(Anomaly::Stream(fault));
-            half.fail(ReadError::Fault(fault));
-        }
-        half.announce();
-        half
     }
 
     /// Refuses a request with a malformed or too large body.
@@ -169,19 +164,6 @@ impl Calls {
             // Without the grace: the handler should be done when the caller gives up.
             request.deadline = request.deadline.into_iter().chain(limit).min();
             self.events.push_back(Event::Request(request));
-        }
-    }
-
-    /// An argument has been reassembled: its request is ready to start.
-    pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
-            && matches!(state.stage, Stage::Incomplete)
-        {
-            state.stage = Stage::Waiting;
-            self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes: body.len() });
-        }
-        if let Some(request) = self.table.waiting.get_mut(id.number()) {
-            request.body = Body::Whole(body);
         }
     }
 
@@ -251,7 +233,7 @@ impl Calls {
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));
         let reply = QueuedReply { number, key, names, body, metadata: Metadata::new(), unsolicited: true };
-        if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+        if self.queue.count_unsolicited(reply.size()).is_err() {
             self.fatal = Some(Fatal(CloseCause::PeerNotReading));
             return;
         }
@@ -263,7 +245,6 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get(stream) else { return };
         let (number, key) = (state.number, state.key.clone());
-        self.open_requests -= 1;
         self.codec.release_name(number);
         self.drop_call(stream);
         self.refuse(number, key, Refusal::Busy.to_error(&reason.to_string()));
@@ -272,7 +253,7 @@ impl Calls {
     /// Tells the peer which of its calls are not accepted. Dialect 1 has no such message (K-6).
     pub(super) fn say_goodbye(&mut self) {
         if self.has_streams() {
-            let next = self.next_theirs;
+            let next = self.numbers.next_theirs();
             self.queue.push_control(Control::Record(Record::Goodbye { next }));
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct ReplyGate<T> {
     /// table of calls.
     places: BTreeMap<u64, (OrderingKey, u64)>,
     next_place: u64,
+    /// The sum of the sizes of all that wait.
+    bytes: usize,
 }
 
 /// The replies with one key.
@@ -35,21 +37,31 @@ struct KeyQueue<T> {
 struct Reply<T> {
     number: u64,
     is_stream: bool,
+    size: usize,
     item: T,
 }
 
 impl<T> Default for ReplyGate<T> {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), places: BTreeMap::new(), next_place: 0 }
+        Self { keys: BTreeMap::new(), places: BTreeMap::new(), next_place: 0, bytes: 0 }
     }
 }
 
 impl<T> ReplyGate<T> {
-    /// A reply is released. Returns it if it passes; otherwise, it waits for the stream that is being sent.
-    pub(crate) fn enter(&mut self, key: &OrderingKey, number: u64, is_stream: bool, item: T) -> Option<T> {
+    /// A reply of `size` bytes is released. Returns it if it passes; otherwise, it waits for the stream that is
+    /// being sent.
+    pub(crate) fn enter(
+        &mut self,
+        key: &OrderingKey,
+        number: u64,
+        is_stream: bool,
+        size: usize,
+        item: T,
+    ) -> Option<T> {
         if let Some(queue) = self.keys.get_mut(key) {
             self.next_place += 1;
-            queue.waiting.push(self.next_place, Reply { number, is_stream, item });
+            queue.waiting.push(self.next_place, Reply { number, is_stream, size, item });
+            self.bytes += size;
             self.places.insert(number, (key.clone(), self.next_place));
             return None;
         }
@@ -68,8 +80,9 @@ impl<T> ReplyGate<T> {
         let Some(queue) = self.keys.get_mut(key).filter(|queue| queue.leader == number) else {
             return passing;
         };
-        while let Some(Reply { number, is_stream, item }) = queue.waiting.pop() {
+        while let Some(Reply { number, is_stream, size, item }) = queue.waiting.pop() {
             self.places.remove(&number);
+            self.bytes -= size;
             passing.push(item);
             // The next stream leads those behind it.
             if is_stream {
@@ -82,9 +95,11 @@ impl<T> ReplyGate<T> {
     }
 
     /// Replaces a waiting stream by a reply in one message; returns the replaced one.
-    pub(crate) fn replace(&mut self, number: u64, item: T) -> Option<T> {
+    pub(crate) fn replace(&mut self, number: u64, size: usize, item: T) -> Option<T> {
         let (key, place) = self.places.get(&number)?;
         let reply = self.keys.get_mut(key)?.waiting.get_mut(*place)?;
+        self.bytes = self.bytes - reply.size + size;
+        reply.size = size;
         // Once it passes, those behind it need not wait for its end.
         reply.is_stream = false;
         Some(std::mem::replace(&mut reply.item, item))
@@ -93,7 +108,14 @@ impl<T> ReplyGate<T> {
     /// Removes a waiting reply, because its caller has given up.
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let (key, place) = self.places.remove(&number)?;
-        Some(self.keys.get_mut(&key)?.waiting.remove(place)?.item)
+        let reply = self.keys.get_mut(&key)?.waiting.remove(place)?;
+        self.bytes -= reply.size;
+        Some(reply.item)
+    }
+
+    /// The sum of the sizes of the replies that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -101,8 +123,7 @@ impl<T> ReplyGate<T> {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.keys.clear();
-        self.places.clear();
+        *self = Self::default();
     }
 
     /// The calls whose replies others wait for, with their keys.
@@ -117,13 +138,15 @@ impl<T> ReplyGate<T> {
     }
 
     /// # Panics
-    /// If a waiting reply has no place, or a place no reply.
+    /// If a waiting reply has no place, a place no reply, or the sum of the sizes is wrong. `size` computes the
+    /// size of a reply anew.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn audit(&self) {
+    pub(crate) fn audit(&self, size: impl Fn(&T) -> usize) {
         let waiting = self.keys.iter().flat_map(|(key, queue)| {
             queue.waiting.iter().map(move |(place, reply)| (reply.number, (key.clone(), place)))
         });
         assert_eq!(waiting.collect::<BTreeMap<_, _>>(), self.places, "places at the gate");
+        assert_eq!(self.bytes, self.waiting().map(size).sum::<usize>(), "bytes at the gate");
     }
 }
 
@@ -136,7 +159,7 @@ mod tests {
     }
 
     fn passes(gate: &mut ReplyGate<char>, number: u64, is_stream: bool, item: char) -> bool {
-        gate.enter(&key(), number, is_stream, item) == Some(item)
+        gate.enter(&key(), number, is_stream, 10, item) == Some(item)
     }
 
     #[test]
@@ -147,48 +170,48 @@ mod tests {
         assert!(!passes(&mut gate, 3, false, 'c'));
         assert!(!passes(&mut gate, 4, true, 'd'));
         assert!(!passes(&mut gate, 5, false, 'e'));
-        assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 'f'), Some('f'));
-        gate.audit();
+        assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 10, 'f'), Some('f'));
+        gate.audit(|_| 10);
         assert_eq!(gate.left(&key(), 3), [], "it does not lead");
         assert_eq!(gate.left(&key(), 2), ['c', 'd']);
         assert_eq!(gate.leaders().collect::<Vec<_>>(), [(&key(), 4)]);
         assert_eq!(gate.left(&key(), 4), ['e']);
-        assert!(gate.is_empty() && gate.places.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty() && gate.bytes() == 0);
     }
 
     #[test]
     fn a_stream_that_fails_while_it_waits_leads_nothing() {
         let mut gate = ReplyGate::default();
-        gate.enter(&key(), 1, true, 'a');
-        assert_eq!(gate.enter(&key(), 2, true, 'b'), None, "it waits");
-        gate.enter(&key(), 3, false, 'c');
-        assert_eq!(gate.replace(2, 'x'), Some('b'));
+        gate.enter(&key(), 1, true, 10, 'a');
+        assert_eq!(gate.enter(&key(), 2, true, 10, 'b'), None, "it waits");
+        gate.enter(&key(), 3, false, 10, 'c');
+        assert_eq!((gate.replace(2, 3, 'x'), gate.bytes()), (Some('b'), 3 + 10));
         assert_eq!(gate.left(&key(), 1), ['x', 'c']);
-        assert_eq!(gate.replace(2, 'y'), None, "it has left");
-        assert!(gate.is_empty() && gate.places.is_empty());
+        assert_eq!(gate.replace(2, 3, 'y'), None, "it has left");
+        assert!(gate.is_empty() && gate.places.is_empty() && gate.bytes() == 0);
     }
 
     #[test]
     fn a_reply_that_is_taken_out_holds_up_nobody() {
         let mut gate = ReplyGate::default();
-        gate.enter(&key(), 1, true, 'a');
-        assert_eq!(gate.enter(&key(), 2, true, 'b'), None, "it waits");
-        gate.enter(&key(), 3, false, 'c');
+        gate.enter(&key(), 1, true, 10, 'a');
+        assert_eq!(gate.enter(&key(), 2, true, 10, 'b'), None, "it waits");
+        gate.enter(&key(), 3, false, 10, 'c');
         assert_eq!((gate.remove(2), gate.remove(2)), (Some('b'), None));
         assert_eq!(gate.left(&key(), 1), ['c']);
-        assert!(gate.is_empty() && gate.places.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty() && gate.bytes() == 0);
     }
 
     /// If each was found by a linear search, this would take 10^10 steps.
     #[test]
     fn any_number_of_streams_can_fail_while_they_wait() {
         let mut gate = ReplyGate::default();
-        gate.enter(&key(), 0, true, 0);
-        (1..=200_000).for_each(|number| assert_eq!(gate.enter(&key(), number, true, number), None));
+        gate.enter(&key(), 0, true, 10, 0);
+        (1..=200_000).for_each(|number| assert_eq!(gate.enter(&key(), number, true, 10, number), None));
         for number in (1..=200_000).rev() {
-            assert_eq!(gate.replace(number, 0), Some(number));
+            assert_eq!(gate.replace(number, 3, 0), Some(number));
         }
         assert_eq!(gate.left(&key(), 0).len(), 200_000);
-        assert!(gate.is_empty() && gate.places.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty() && gate.bytes() == 0);
     }
 }

@@ -66,14 +66,17 @@ pub(crate) enum ReplyBody {
 }
 
 impl QueuedCall {
+    /// What it counts for, in bytes.
     fn size(&self) -> usize {
-        self.method.as_bytes().len() + self.key.as_bytes().len() + self.metadata.size() + self.body.len()
+        let names = self.method.as_bytes().len() + self.key.as_bytes().len();
+        MESSAGE_OVERHEAD + names + self.metadata.size() + self.body.len()
     }
 }
 
 impl QueuedReply {
+    /// What it counts for, in bytes.
     pub(crate) fn size(&self) -> usize {
-        self.names + self.body.size() + self.metadata.size()
+        MESSAGE_OVERHEAD + self.names + self.body.size() + self.metadata.size()
     }
 }
 
@@ -111,11 +114,10 @@ impl Queued {
 
     #[inline]
     fn size(&self) -> usize {
-        MESSAGE_OVERHEAD
-            + match self {
-                Self::Call(call) => call.size(),
-                Self::Reply(reply) => reply.size(),
-            }
+        match self {
+            Self::Call(call) => call.size(),
+            Self::Reply(reply) => reply.size(),
+        }
     }
 }
 

@@ -399,7 +399,7 @@ fn what_the_peer_causes_is_limited_at_the_edge() {
     // Sent answers make room again.
     assert!(matches!(queue.pop_control(false), Some(Control::Pong(_))));
     let refusal = reply(1, true);
-    let size = MESSAGE_OVERHEAD + refusal.size();
+    let size = refusal.size();
     queue.count_unsolicited(size).unwrap();
     queue.push(Queued::Reply(refusal), Urgency::DEFAULT);
     assert_eq!(

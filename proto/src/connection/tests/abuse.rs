@@ -63,9 +63,8 @@ fn goodbyes_are_one_event() {
     // A second GOODBYE refuses no calls that the first one accepted.
     let mut side = facing(two(), 1 << 20, 1 << 20);
     let taken = side.connection.invoke(side.now, new_call("m", "")).unwrap();
-    side.sent();
-    let number = side.connection.calls.next_ours - 2;
-    side.hear_records(&[Record::Goodbye { next: number + 2 }, Record::Goodbye { next: number }]);
+    assert_eq!(side.sent_records(), [open(1, whole(""))]);
+    side.hear_records(&[Record::Goodbye { next: 3 }, Record::Goodbye { next: 1 }]);
     assert_eq!(side.events(), [Event::Goodbye]);
     assert!(side.connection.abandon(taken), "it still waits for its answer");
 }
@@ -123,7 +122,7 @@ fn calls_that_are_cancelled_at_once_leave_nothing() {
         side.sent();
         assert!(side.connection.is_idle() && !side.connection.is_closed(), "batch {batch}");
     }
-    assert_eq!(side.connection.calls.next_theirs, 200_000);
+    assert_eq!(side.connection.calls.numbers().next_theirs(), 200_000);
 }
 
 #[test]
@@ -210,14 +209,14 @@ fn numbers_of_calls_are_neither_jumped_nor_reused_nor_used_up() {
         [(0, 0, true), (0, 2, false), (2, 0, false), (last, last, true), (last, 0, false)]
     {
         let mut side = facing(two(), 0, 0);
-        side.connection.calls.next_theirs = next;
+        side.connection.calls.numbers().skip_to(1, next);
         side.hear_records(&[open(said, whole(""))]);
         let cause = (!fits).then_some(CloseCause::ProtocolViolation(Violation::Sequence));
         assert_eq!(side.connection.close_cause(), cause, "{said} after {next}");
     }
     // There is no number after the last.
     let mut side = facing(two(), 0, 0);
-    side.connection.calls.next_theirs = last;
+    side.connection.calls.numbers().skip_to(1, last);
     side.hear_records(&[open(last, whole("")), open(last + 2, whole(""))]);
     let cause = CloseCause::ProtocolViolation(Violation::Packet);
     assert_eq!(side.connection.close_cause(), Some(cause));

@@ -621,7 +621,7 @@ fn who_drains_before_the_handshake_says_so_after_it() {
 #[test]
 fn numbers_of_calls_are_used_once() {
     let (mut a, _) = pair2(two(), two());
-    a.connection.calls.next_ours = MAX_CALL - 1;
+    a.connection.calls.numbers().skip_to(MAX_CALL - 1, 1);
     let last = a.invoke("m");
     assert_eq!(a.sent_records(), [open(MAX_CALL - 1, whole("1"))]);
     let past = a.invoke("m");

@@ -32,8 +32,7 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
         for record in crate::wire::dialect2::records(&packet).unwrap() {
             match record.unwrap() {
                 Record::Open { call, .. } => {
-                    let id =
-                        StreamId::Call(*a.connection.calls.ours.get(crate::wire::ordinal(call)).unwrap());
+                    let id = StreamId::Call(a.connection.calls.numbers().call(call).unwrap().unwrap());
                     a.connection.calls.set_stream_limit(id, 1 << 30);
                 }
                 Record::Data { call, .. } => turns[call as usize / 2] += 1,
