@@ -203,14 +203,14 @@ impl Dispatcher {
         settle(state, None);
     }
 
-    /// A connection is over: what waits vanishes, what runs is stopped.
-    pub(crate) fn forget(&self, connection: ConnectionId) {
+    /// A connection is over: what waits vanishes, what runs is stopped and learns `why`.
+    pub(crate) fn forget(&self, connection: ConnectionId, why: CancelReason) {
         let mut state = self.lock();
         state.take(EndpointEvent::Closed(connection));
         state.unserved.remove(&connection);
         let tasks = match state.connections.remove(&connection) {
             Some(served) => {
-                let tasks = served.handling.close(CancelReason::Disconnected);
+                let tasks = served.handling.close(why);
                 if !tasks.is_empty() {
                     state.lingering.insert(connection, served.handling);
                 }
@@ -224,8 +224,8 @@ impl Dispatcher {
         let afterwards = state.distribute(None);
         drop(state);
         tasks.iter().enumerate().for_each(|(n, handler)| match n < room {
-            true => handler.cancel(CancelReason::Disconnected),
-            false => handler.abort(CancelReason::Disconnected),
+            true => handler.cancel(why),
+            false => handler.abort(why),
         });
         afterwards.run();
     }

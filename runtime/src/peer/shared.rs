@@ -15,6 +15,7 @@ use super::effects::{Effect, Effects};
 use super::info::PeerInfo;
 use super::state::PeerState;
 use crate::PeerId;
+use crate::cancel::CancelReason;
 use crate::config::WhileDisconnected;
 use crate::core::Core;
 use crate::dispatch::{Decisions, Inbox};
@@ -83,7 +84,7 @@ impl Drop for Unsettled {
 impl Drop for PeerShared {
     fn drop(&mut self) {
         let connection = self.state.get_mut().connection.id();
-        self.forget(connection);
+        self.forget(connection, CancelReason::Disconnected);
         self.core.totals.end(self.id);
     }
 }
@@ -162,17 +163,26 @@ impl PeerShared {
             }
         };
         match over {
-            Some(Some(over)) => self.forget(over),
+            Some(Some(over)) => {
+                // The end of the endpoint is also that of its links, some of which are dropped before it has told its handlers.
+                let why = match cause {
+                    DisconnectCause::Shutdown => CancelReason::Shutdown,
+                    _ => CancelReason::Disconnected,
+                };
+                self.forget(over, why);
+            }
             // The new id is not needed.
-            None | Some(None) => next.into_iter().for_each(|next| self.core.dispatcher.forget(next)),
+            None | Some(None) => next
+                .into_iter()
+                .for_each(|next| self.core.dispatcher.forget(next, CancelReason::Disconnected)),
         }
         // Callers are woken, and requests whose handlers never ran release their slots.
         drop(effects);
     }
 
     /// A connection is over.
-    fn forget(&self, connection: ConnectionId) {
-        self.core.dispatcher.forget(connection);
+    fn forget(&self, connection: ConnectionId, why: CancelReason) {
+        self.core.dispatcher.forget(connection, why);
         // The endpoint adds no more effects for it, and the driver that would take the queued ones has ended.
         let mut left = Vec::new();
         self.inbox.take(&mut left);

@@ -10,15 +10,20 @@ use bytes::Bytes;
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
 use callosum_runtime::layer::{CallNext, OutgoingCall};
 use callosum_runtime::{
-    Binder, Builder, CallError, Connector, Context, Dialect, DisconnectCause, Drained, Driver, Event, Events,
-    HandlerResult, NotSent, Response,
+    Binder, Builder, CallError, CancelReason, Connector, Context, Dialect, DisconnectCause, Drained, Driver,
+    Event, Events, HandlerResult, NotSent, Response,
 };
+use callosum_testkit::wake::{OnWake, Task};
 use callosum_testkit::world::{Host, Link, World};
+use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::future::{FutureExt, join_all, select};
 use futures_util::stream::FuturesUnordered;
 
+use crate::changed_runtime::ChangedRuntime;
+
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Handlers that call back, until they have done so often enough.
 fn with_handlers(builder: Builder, world: &World) -> Builder {
@@ -206,6 +211,43 @@ impl Drop for Witness {
         let has_ended = other.as_mut().is_some_and(|call| call.now_or_never().is_some());
         *self.seen.lock().expect("nobody panics with it") = Some((is_over, has_ended));
     }
+}
+
+/// An executor may drop the task of a link while the endpoint is still ending.
+#[test]
+fn a_handler_whose_link_is_cut_by_a_shutdown_learns_of_the_shutdown() {
+    let world = World::new(1);
+    let (server, client) = (world.host("server"), world.host("client"));
+    world.run(async {
+        let tasks = Arc::<Mutex<Vec<Arc<Task>>>>::default();
+        let kept = tasks.clone();
+        let builder = ChangedRuntime::spawning(&server, move |task| {
+            let task = Task::start(OnWake::Poll, task);
+            kept.lock().expect("nobody panics with it").push(task);
+            None
+        });
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let builder = builder.handle_raw("hang", move |_: Bytes, context: Context| {
+            let tell = tell.lock().expect("nobody panics with it").take();
+            async move {
+                context.set_cancel_grace(SECOND);
+                let reason = context.cancelled().await;
+                tell.expect("it is called once").send(reason).expect("the test waits for it");
+                HandlerResult::Ok(Bytes::new())
+            }
+        });
+        let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+        server.spawn(async { drop(driver.await) });
+        let (connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        connector.peer().ready().await.expect("it is there");
+        let call = connector.peer().invoke_raw("hang", "").into_future();
+        world.sleep(SECOND).await;
+        assert_eq!(binder.shutdown(SECOND).await, Drained::DeadlinePassed);
+        assert_eq!(told.await, Ok(CancelReason::Shutdown));
+        assert!(matches!(call.await, Err(CallError::Disconnected(_))));
+    });
 }
 
 #[test]
