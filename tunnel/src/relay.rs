@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -48,7 +48,8 @@ const ROUNDS: usize = 16;
 /// How long the other side may take to come to the mark of a reset.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How often a socket that has ended is asked whether it was reset since. To be asked costs a system call.
+/// How often a socket that is not read is asked whether it was reset: one that has ended, and one whose bytes find no room in the
+/// stream. To be asked costs a system call.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
@@ -58,7 +59,7 @@ pub(crate) struct Relay {
     down: Down,
     /// Fires if the other side has not reached the mark in time.
     linger: Option<Pin<Box<dyn Timer>>>,
-    /// Fires when the socket is to be asked whether it was reset after its end.
+    /// Fires when the socket is to be asked whether it was reset.
     probe: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
     /// Bytes of the preface that were not written: this side's own, and not counted.
@@ -70,6 +71,8 @@ pub(crate) struct Relay {
 /// From the socket to the stream.
 enum Up {
     Open(BodyWriter),
+    /// The stream has no room, so the socket is not read.
+    Full(BodyWriter),
     /// The socket has ended, and the stream too.
     Finished(BodyWriter),
     /// The socket has failed, and the mark waits for room in the stream.
@@ -165,20 +168,29 @@ impl Relay {
                 Poll::Ready(Ok(End::ResetHere))
             }
             (Up::Stopped, Down::Closed | Down::Broken(_)) => Poll::Ready(Ok(End::ResetThere)),
+            // What was received may wait for room in the socket, so that reading does not report the failure of the call.
+            (Up::Finished(writer), Down::Open { .. }) => match ready!(pin!(writer.closed()).poll(cx)) {
+                BodyError::Call(error) => Poll::Ready(Ok(wire::end(&error))),
+                _ => Poll::Pending,
+            },
             _ => Poll::Pending,
         }
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
-            let Up::Open(writer) = &mut self.up else { return Ok(()) };
+            let (Up::Open(writer) | Up::Full(writer)) = &mut self.up else { return Ok(()) };
             // Check for room before reading, so that excess bytes stay in the socket's buffer, and not in ours as well.
             let room = pin!(writer.room()).poll(cx);
             match room {
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.set_full(false),
                 Poll::Ready(Err(error)) => return self.fail_up(error),
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.set_full(true);
+                    return Ok(());
+                }
             }
+            let Up::Open(writer) = &mut self.up else { return Ok(()) };
             match poll_read(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                     let size = bytes.len();
@@ -205,6 +217,18 @@ impl Relay {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    fn set_full(&mut self, is_full: bool) {
+        self.up = match (std::mem::replace(&mut self.up, Up::Stopped), is_full) {
+            (Up::Open(writer), true) => Up::Full(writer),
+            (Up::Full(writer), false) => {
+                // Some bytes were taken: the time begins anew.
+                self.probe = None;
+                Up::Open(writer)
+            }
+            (up, _) => up,
+        };
     }
 
     /// The socket has ended. If it can't be written either, it was reset: only one of the two system calls reports a reset.
@@ -243,19 +267,25 @@ impl Relay {
         Ok(())
     }
 
-    /// Finds out that the socket was reset after its end, while nothing is written to it. A socket that has ended is ready to be
-    /// read for ever, and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no
-    /// bytes is enough.
+    /// Finds out that the socket was reset while it is neither read nor written. One that has ended is ready to be read for ever,
+    /// and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no bytes is enough.
     fn poll_probe(&mut self, cx: &mut Context<'_>) {
-        if !matches!((&self.up, &self.down), (Up::Finished(_), Down::Opening(_) | Down::Open { .. })) {
-            self.probe = None;
-            return;
-        }
+        let may_be_closed = match (&self.up, &self.down) {
+            (Up::Finished(_), Down::Opening(_) | Down::Open { .. }) => false,
+            (Up::Full(_), Down::Opening(_) | Down::Open { .. } | Down::Closing | Down::Closed) => true,
+            _ => {
+                self.probe = None;
+                return;
+            }
+        };
         let runtime = &*self.runtime;
         let probe = self.probe.get_or_insert_with(|| runtime.timer(from_now(runtime, PROBE)));
         while probe.as_mut().poll(cx).is_ready() {
-            if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_write(cx, &[]) {
-                return self.break_down();
+            match Pin::new(&mut self.socket).poll_write(cx, &[]) {
+                // A Unix peer that has written everything and closed its socket is no reset: its bytes wait to be read.
+                Poll::Ready(Err(error)) if may_be_closed && error.kind() != ErrorKind::ConnectionReset => {}
+                Poll::Ready(Err(_)) => return self.break_down(),
+                _ => {}
             }
             probe.as_mut().reset(from_now(runtime, PROBE));
         }
@@ -453,7 +483,7 @@ fn poll_write_pieces(
         *slice = IoSlice::new(piece);
     }
     let size = match ready!(Pin::new(socket).poll_write_vectored(cx, &slices[..filled]))? {
-        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
         size => size,
     };
     let mut left = size;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::support::*;
 use callosum_runtime::Drained;
-use callosum_testkit::world::{Link, check};
+use callosum_runtime::rt::BoxSocket;
+use callosum_testkit::world::{Link, World, check};
 use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
@@ -123,6 +124,50 @@ fn a_reset_after_the_end_is_passed_on() {
     });
 }
 
+/// The socket is not read while the stream has no room, so a read does not find out. Nor does the other side notice the end of the
+/// call by reading, while its socket takes nothing.
+#[test]
+fn a_reset_is_passed_on_to_who_reads_nothing() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        for (client_resets, has_ended) in [(true, false), (false, false), (false, true)] {
+            let (mut events, mut serving) = (rig.tunnel.events(), rig.serving.events());
+            let (here, there) = rig.through().await;
+            let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+            if has_ended {
+                second.close().await.unwrap();
+                expect_end(&mut first).await;
+            }
+            fill(&world, &mut first).await;
+            let before = world.elapsed();
+            first.reset_on_drop();
+            drop(first);
+            let ends = (end(&mut events).await, end(&mut serving).await);
+            let expected = match client_resets {
+                true => (End::ResetHere, End::ResetThere),
+                false => (End::ResetThere, End::ResetHere),
+            };
+            assert_eq!(ends, expected);
+            expect_reset(&mut second).await;
+            assert!(world.elapsed() - before < 11 * SECOND, "{:?}", world.elapsed() - before);
+        }
+    });
+}
+
+/// A writer that is gone, as one of a Unix socket, has not reset what it wrote: however late it is read.
+#[test]
+fn who_has_gone_after_writing_waits_for_its_reader() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        let (mut here, mut there) = rig.through().await;
+        let written = fill(&world, &mut here).await;
+        drop(here);
+        world.sleep(60 * SECOND).await;
+        let mut read = vec![0; written];
+        there.read_exact(&mut read).await.unwrap();
+    });
+}
+
 /// The client has ended, and goes before its target is connected: nobody connects for it any more.
 #[test]
 fn a_reset_after_the_end_gives_up_what_is_being_opened() {
@@ -206,6 +251,19 @@ fn a_client_that_reads_sees_the_end_of_a_target_that_went() {
     });
 }
 
+/// Writes as much as there is room for on the way, which is bounded; returns the number of bytes.
+async fn fill(world: &World, socket: &mut BoxSocket) -> usize {
+    let mut taken = 0;
+    loop {
+        let full = world.sleep(SECOND);
+        let write = poll_fn(|cx| Pin::new(&mut *socket).poll_write(cx, &[7; 10_000]));
+        match select(std::pin::pin!(write), std::pin::pin!(full)).await {
+            Either::Left((size, _)) => taken += size.unwrap(),
+            Either::Right(_) => return taken,
+        }
+    }
+}
+
 #[test]
 fn a_writer_waits_for_its_reader_and_for_nobody_else() {
     check(0..3, |world| async move {
@@ -216,16 +274,7 @@ fn a_writer_waits_for_its_reader_and_for_nobody_else() {
         let mut unread = listener.accept().await.unwrap().0;
         let mut other = rig.open(&forward).await;
         let mut echo = listener.accept().await.unwrap().0;
-        let mut taken = 0;
-        // As much as there is room for on the way, which is bounded.
-        loop {
-            let full = world.sleep(SECOND);
-            let write = poll_fn(|cx| Pin::new(&mut stalled).poll_write(cx, &[7; 10_000]));
-            match select(std::pin::pin!(write), std::pin::pin!(full)).await {
-                Either::Left((size, _)) => taken += size.unwrap(),
-                Either::Right(_) => break,
-            }
-        }
+        let taken = fill(&world, &mut stalled).await;
         assert!(taken > 100_000 && taken < 4_000_000, "{taken} bytes");
         let before = world.elapsed();
         for _ in 0..10 {
