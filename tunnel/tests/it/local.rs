@@ -1,17 +1,20 @@
 //! Local forwards, and what every tunnelled connection does, on virtual time.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::support::*;
 use callosum_runtime::Drained;
-use callosum_runtime::rt::BoxSocket;
+use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
 use callosum_testkit::world::{Link, World, check};
 use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
-use futures_util::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt, TryStreamExt};
 
 #[test]
 fn bytes_go_both_ways() {
@@ -214,6 +217,61 @@ fn what_was_read_before_a_reset_is_written_before_it() {
             assert_eq!(seen(summary(&mut events).await), 300_000);
             assert_eq!(seen(summary(&mut serving).await), 300_000);
         }
+    });
+}
+
+/// Holds what it is given until it is flushed, which takes two seconds, as one that writes on another thread does.
+struct Slow {
+    held: Vec<u8>,
+    arrived: Arc<Mutex<Vec<u8>>>,
+    runtime: Arc<dyn Runtime>,
+    flush: Option<Pin<Box<dyn Timer>>>,
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { held, arrived, runtime, flush } = &mut *self;
+        if !held.is_empty() {
+            let timer = flush.get_or_insert_with(|| runtime.timer(from_now(&**runtime, 2 * SECOND)));
+            ready!(timer.as_mut().poll(cx));
+            *flush = None;
+            arrived.lock().unwrap().append(held);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+#[test]
+fn what_came_before_a_reset_is_flushed() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let output =
+            Slow { held: Vec::new(), arrived: arrived.clone(), runtime: rig.client.runtime(), flush: None };
+        let target = format!("{TARGET}:80").parse().unwrap();
+        let input = futures_util::stream::pending::<io::Result<Vec<u8>>>().into_async_read();
+        let pipe = rig.tunnel.pipe(target, input, output);
+        let resetting = async {
+            let mut there = listener.accept().await.unwrap().0;
+            write(&mut there, vec![7; 100_000]).await;
+            while rig.serving.connections()[0].from_target < 100_000 {
+                world.sleep(MS).await;
+            }
+            there.reset_on_drop();
+        };
+        let (ended, ()) = futures_util::future::join(pipe, resetting).await;
+        assert_eq!(ended, Ok(End::ResetThere));
+        assert_eq!(arrived.lock().unwrap().len(), 100_000);
     });
 }
 
