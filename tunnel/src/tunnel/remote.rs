@@ -213,5 +213,5 @@ async fn connect(incoming: Arc<Incoming>, call: Call) -> HandlerResult<()> {
         Ok(Setup { preface, idle: None, held: () })
     };
     let span = guard.span.clone();
-    serve(guard, call, dialer, target, |_| Ok(()), set_up).instrument(span).await
+    serve(guard, call, dialer, target, |_| Ok(|| Ok(())), set_up).instrument(span).await
 }
