@@ -117,7 +117,9 @@ impl Asking {
                     Ok(listening) => break listening,
                     Err(again) => reason = again,
                 }
-                pause = (pause * 2).min(RETRY[1]);
+                if !away {
+                    pause = (pause * 2).min(RETRY[1]);
+                }
             };
             let (forward, address) = (self.name(&listening.address), listening.address.clone());
             tracing::info!(%forward, "the other side listens again");
