@@ -92,7 +92,7 @@ fn parse(head: &[u8]) -> Result<Target, Error> {
     if method != "CONNECT" {
         return Err(Error::Method(method.to_owned()));
     }
-    match authority.parse() {
+    match Target::parse(authority) {
         Ok(target @ Target::Tcp { .. }) => Ok(target),
         // An authority can't be the path of a Unix socket.
         Ok(Target::Unix(_)) | Err(_) => Err(Error::Target(authority.to_owned())),

@@ -40,6 +40,8 @@ fn metadata_that_can_not_be_read_is_told() {
     assert!(target(&metadata).unwrap_err().to_string().contains("utf-8"));
     metadata.insert(TARGET, "host").unwrap();
     assert!(target(&metadata).is_err());
+    metadata.insert(TARGET, "[host]:80").unwrap();
+    assert!(target(&metadata).is_err(), "only users may write brackets around it");
     metadata.insert(TARGET, "host:80").unwrap();
     assert_eq!(target(&metadata).unwrap().to_string(), "host:80");
     for (name, is_good) in [("1", true), ("", false), ("x", false), ("123456789012345678901", false)] {
