@@ -44,6 +44,15 @@ pub enum ParseListenAddressError {
 }
 
 impl ListenAddress {
+    /// Reads an address as it is written on the wire (U-8), without what users may leave out.
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseListenAddressError> {
+        let is_complete = text.starts_with("unix:") || text.parse::<SocketAddr>().is_ok();
+        match is_complete {
+            true => text.parse(),
+            false => Err(ParseListenAddressError::Address(text.to_owned())),
+        }
+    }
+
     /// As what a runtime binds.
     pub(crate) fn endpoint(&self) -> Endpoint {
         match self {

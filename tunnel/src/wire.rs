@@ -75,7 +75,7 @@ pub(crate) fn listening(address: &ListenAddress) -> Result<Metadata, MetadataToo
 
 /// Where to listen, or where the other side listens.
 pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, TunnelMalformed> {
-    parse(metadata, ADDRESS, ListenAddress::from_str)
+    parse(metadata, ADDRESS, ListenAddress::parse)
 }
 
 /// The method to call for each connection. Its name has to have the prefix of such methods.

@@ -50,6 +50,29 @@ fn metadata_that_can_not_be_read_is_told() {
     }
 }
 
+/// Users may write less.
+#[test]
+fn an_address_to_listen_on_is_complete() {
+    let read = |text: &str| {
+        let mut metadata = Metadata::new();
+        metadata.insert(ADDRESS, text.to_owned()).unwrap();
+        address(&metadata).map(|address| address.to_string()).ok()
+    };
+    for (text, expected) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("[::1]:80", "[::1]:80"),
+        ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+        ("unix:/run/a.sock", "unix:/run/a.sock"),
+    ] {
+        assert_eq!(read(text).as_deref(), Some(expected), "{text}");
+    }
+    for text in
+        ["80", ":80", "*:80", "localhost:80", "[127.0.0.1]:80", "[fe80::1%1]:80", "/run/a.sock", "unix:a"]
+    {
+        assert_eq!(read(text), None, "{text}");
+    }
+}
+
 #[test]
 fn a_source_that_can_not_be_read_is_none() {
     let mut metadata = Metadata::new();
