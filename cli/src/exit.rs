@@ -198,17 +198,10 @@ fn lines(details: &[String]) -> String {
     details.iter().map(|detail| format!("\n  {detail}")).collect()
 }
 
-/// Advice about a tunnel that could not be opened, if there is any. A server without tunnels refuses as `Failed`.
+/// Advice about a tunnel that could not be opened, if there is any.
 pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
-        Reason::Failed => "; does the server run with --tunnels?",
-        _ => advice_of_rules(reason),
-    }
-}
-
-/// Likewise, of a server that is known to run with `--tunnels`.
-pub(crate) fn advice_of_rules(reason: &Reason) -> &'static str {
-    match reason {
+        Reason::NotOffered => "; does the server run with --tunnels?",
         Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
         _ => "",
     }

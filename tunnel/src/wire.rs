@@ -149,6 +149,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
             Some(Refusal::Busy) => Reason::Busy,
             Some(Refusal::ShuttingDown) => Reason::ShuttingDown,
             Some(Refusal::ExecutionTimedOut) => Reason::TimedOut,
+            Some(Refusal::NoSuchMethod) => Reason::NotOffered,
             _ => Reason::Failed,
         },
         CallError::TimedOut { .. } => Reason::TimedOut,
@@ -156,7 +157,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
         CallError::NotSent(NotSent::Refused(error)) => match error {
             callosum_runtime::InvokeError::QueueFull { .. } => Reason::Busy,
             callosum_runtime::InvokeError::PeerDraining => Reason::ShuttingDown,
-            callosum_runtime::InvokeError::NeedsDialect2 => Reason::Failed,
+            callosum_runtime::InvokeError::NeedsDialect2 => Reason::NotOffered,
             _ => Reason::NotConnected,
         },
         CallError::NotSent(_) => Reason::NotConnected,

@@ -18,7 +18,7 @@ fn every_reason_has_a_name_of_its_own() {
     assert_eq!(reason(&remote("OfALaterVersion")), Reason::Failed);
     let rejected = |refusal: Refusal| CallError::Rejected(refusal.to_error("so it is"));
     assert_eq!(reason(&rejected(Refusal::Busy)), Reason::Busy);
-    assert_eq!(reason(&rejected(Refusal::NoSuchMethod)), Reason::Failed);
+    assert_eq!(reason(&rejected(Refusal::NoSuchMethod)), Reason::NotOffered);
     assert_eq!(reason(&CallError::NotSent(NotSent::NotConnected)), Reason::NotConnected);
 }
 
