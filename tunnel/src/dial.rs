@@ -124,11 +124,20 @@ impl Dialer<'_> {
                 Some(Ok(socket)) => {
                     return Ok((Dialled { socket, address: Some(SocketAddr::new(ip, port)) }, admitted));
                 }
-                Some(Err(error)) => failed = Some(reason(&error, Reason::Unreachable)),
+                Some(Err(error)) => failed = Some(unreached(&error)),
                 None => failed = Some(Reason::TimedOut),
             }
         }
         Err(failed.unwrap_or(not_tried))
+    }
+}
+
+/// The reason that a system error of a TCP connection stands for. On Linux, routes of the types `prohibit` and `blackhole` have these
+/// two.
+fn unreached(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => Reason::Unreachable,
+        _ => reason(error, Reason::Unreachable),
     }
 }
 
@@ -143,5 +152,23 @@ fn reason(error: &io::Error, absent: Reason) -> Reason {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable => Reason::Unreachable,
         _ => Reason::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_lead_nowhere_are_unreachable() {
+        // EACCES, EINVAL, EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL on Linux.
+        for error in [13, 22, 113, 101, 99] {
+            assert_eq!(unreached(&io::Error::from_raw_os_error(error)), Reason::Unreachable);
+        }
+        assert_eq!(
+            reason(&io::Error::from_raw_os_error(13), Reason::Refused),
+            Reason::Failed,
+            "of a Unix socket"
+        );
     }
 }
