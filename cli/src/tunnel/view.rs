@@ -99,6 +99,11 @@ impl View {
                 (_, TunnelEvent::AcceptFailed { forward, error }) => {
                     Some(format!("{forward}: can't accept: {error}"))
                 }
+                (_, TunnelEvent::HandshakeFailed { forward, source, error, unreported, .. }) => {
+                    let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
+                    let more = if *unreported > 0 { format!(" ({unreported} more)") } else { String::new() };
+                    Some(format!("refused {forward}{source}: {error}{more}"))
+                }
                 (_, TunnelEvent::Refused { connection, reason }) => {
                     Some(format!("refused {}: {reason}{}", name(connection), advice(reason)))
                 }
