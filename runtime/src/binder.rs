@@ -22,7 +22,7 @@ use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::Events;
 use crate::handlers::Handlers;
-use crate::link::handshakes::HandshakeSlot;
+use crate::handshakes::HandshakeSlot;
 use crate::link::pump::Pump;
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};
@@ -359,8 +359,8 @@ fn take_in(
 }
 
 fn take_slot(node: &Node, peer: &PeerShared, address: &str) -> Result<HandshakeSlot, DisconnectCause> {
-    let max = node.core.config.max_handshakes;
-    let slot = HandshakeSlot::take(&node.handshakes, max, &peer.inbox, address);
+    let inbox = peer.inbox.clone();
+    let slot = node.handshakes.begin(address, move || inbox.wake());
     slot.ok_or(DisconnectCause::TooManyHandshakes)
 }
 

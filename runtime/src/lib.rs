@@ -41,6 +41,7 @@ mod error;
 mod event;
 mod handler;
 mod handlers;
+mod handshakes;
 mod inproc;
 mod invocation;
 pub mod layer;

@@ -11,8 +11,8 @@ use crate::core::Core;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, Events};
 use crate::handlers::Handlers;
+use crate::handshakes::Handshakes;
 use crate::layer::HandlerLayers;
-use crate::link::handshakes::Handshakes;
 use crate::loan::Lender;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::{CallLayers, Peer, PeerShared};
@@ -28,7 +28,7 @@ pub(crate) struct Node {
     call_layers: CallLayers,
     events: Broadcast<Event>,
     /// Links whose handshake is not complete.
-    pub(crate) handshakes: Arc<Mutex<Handshakes>>,
+    pub(crate) handshakes: Handshakes,
     /// Of links over byte streams and of those that have one peer, and of listeners that have accepted many.
     pub(crate) turns: Arc<Turns>,
     refusals: RateLimit,
@@ -89,12 +89,12 @@ impl Node {
         call_layers: CallLayers,
     ) -> Arc<Self> {
         Arc::new(Self {
+            handshakes: Handshakes::new(core.config.max_handshakes),
             core,
             handlers,
             handler_layers,
             call_layers,
             events: Broadcast::default(),
-            handshakes: Arc::default(),
             turns: Arc::default(),
             refusals: RateLimit::default(),
             accept_failures: RateLimit::default(),

@@ -1,5 +1,5 @@
 //! The interface of an executor: tasks, timers and byte streams. And, for what is built on endpoints, [`Waiters`] and
-//! [`Broadcast`], which wake the application's tasks.
+//! [`Broadcast`], which wake the application's tasks, and the limits [`RateLimit`] and [`Handshakes`].
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -22,6 +22,7 @@ pub(crate) use sockets::BACKLOG;
 pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
 pub use crate::broadcast::{Broadcast, Subscription};
+pub use crate::handshakes::{HandshakeSlot, Handshakes};
 pub use crate::rate_limit::RateLimit;
 pub use crate::waiters::{Change, Waiters};
 

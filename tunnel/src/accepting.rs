@@ -102,19 +102,21 @@ pub(crate) async fn until_stopped(guard: &Guard, serving: impl Future<Output = O
     live.first_cause(stopped.unwrap_or_else(|end| if live.is_open() { Ok(end) } else { Err(unopened(end)) }))
 }
 
-/// Accepts for ever. `each` must not block.
+/// Accepts for ever. `each` gets the client's address as the listener gives it, and as a socket address if it is one, and must not
+/// block.
 pub(crate) async fn accept_loop(
     hub: &Hub,
     forward: &Arc<str>,
     mut listener: Box<dyn Listener>,
-    mut each: impl FnMut(Accepted, Option<SocketAddr>),
+    mut each: impl FnMut(Accepted, &str, Option<SocketAddr>),
 ) {
     let (mut accepted, mut is_failing) = (0_u32, false);
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
                 is_failing = false;
-                each(Accepted::new(socket), from.strip_prefix("tcp://").and_then(|from| from.parse().ok()));
+                let source = from.strip_prefix("tcp://").and_then(|from| from.parse().ok());
+                each(Accepted::new(socket), &from, source);
                 accepted = accepted.wrapping_add(1);
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
                     yield_now(&*hub.runtime).await;

@@ -77,7 +77,8 @@ pub enum HandshakeError {
     /// It took longer than the [timeout](crate::TunnelSettings::handshake_timeout).
     #[error("the handshake took too long")]
     TimedOut,
-    /// 1,024 clients of the forward were in their handshake, this one for the longest time, when another connected.
+    /// 1,024 clients of the forward were in their handshake when another connected, and of the address with the most of
+    /// them, this one was for the longest time.
     #[error("evicted: too many clients are in their handshake")]
     Evicted,
 }

@@ -17,10 +17,10 @@ use callosum_proto::{CloseCause, Multipart, Role};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
-use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use super::{MessageReceiver, MessageSender, Received};
 use crate::error::DisconnectCause;
+use crate::handshakes::HandshakeSlot;
 use crate::lock::{Mutex, guarded, guarded_message};
 use crate::node::Node;
 use crate::peer::PeerShared;

@@ -28,7 +28,6 @@
 //!   [`Limits`](crate::Limits) apply only to what the connection itself holds.
 
 mod batch;
-pub(crate) mod handshakes;
 mod memory;
 mod message;
 mod overture;

@@ -18,11 +18,11 @@ use callosum_proto::{Connection, Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::batch::{Batch, SetToWork};
-use super::handshakes::HandshakeSlot;
 use super::overture::Overture;
 use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
+use crate::handshakes::HandshakeSlot;
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::BoxStream;

@@ -45,7 +45,7 @@ fn failures_to_accept_are_one_event_until_it_accepts_again() {
         let listener = Box::new(Scripted(script.into()));
         let mut accepted = 0;
         let forward = "forward".into();
-        let accepting = accept_loop(&hub, &forward, listener, |_, _| accepted += 1);
+        let accepting = accept_loop(&hub, &forward, listener, |_, _, _| accepted += 1);
         within(&*hub.runtime, Duration::from_secs(10), accepting).await;
         assert_eq!(accepted, 1);
         hub.close();
@@ -92,7 +92,7 @@ fn an_error_that_a_subscriber_misses_is_dropped_without_a_lock_and_may_panic() {
             let script = (0..FAILURES).flat_map(|_| [failing(), Ok(())]).collect();
             let unread = [hub.subscribe(), hub.subscribe()];
             let (mut accepted, forward) = (0, "forward".into());
-            let accepting = accept_loop(&hub, &forward, Box::new(Scripted(script)), |_, _| accepted += 1);
+            let accepting = accept_loop(&hub, &forward, Box::new(Scripted(script)), |_, _, _| accepted += 1);
             within(&*hub.runtime, Duration::from_secs(1_000), accepting).await;
             assert_eq!((accepted, dropped.load(Relaxed)), (FAILURES, 3));
             // Their destructors would panic here, one after the other.

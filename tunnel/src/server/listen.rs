@@ -73,7 +73,7 @@ pub(super) async fn listen(
     };
     let listening =
         Listening { server: server.clone(), requester, permission, seen, address, method, forward, opener };
-    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
+    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, _, source| {
         listening.accept(socket, source);
     }));
     let draining = pin!(server.hub.until_draining());

@@ -1,19 +1,17 @@
 //! Dynamic forwards: listens here for SOCKS5 and HTTP CONNECT clients, which name the target.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use callosum_runtime::rt::BoxSocket;
+use callosum_runtime::rt::{BoxSocket, HandshakeSlot, Handshakes};
 use futures_io::{AsyncRead, AsyncWrite};
-use parking_lot::Mutex;
 use tracing::Instrument;
 
 use super::{Forward, ForwardError, Shared, Tunnel, accepted};
 use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
 use crate::events::HandshakeError;
-use crate::hub::Guard;
+use crate::hub::{Guard, Hub};
 use crate::live::Outcome;
 use crate::proxy::{self, Handshake, Progress, Request};
 use crate::relay::Relay;
@@ -22,8 +20,8 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
 
-/// Clients of one forward that are still in their handshake. For one more, the oldest is reset, so that silent clients do not
-/// exclude others.
+/// Clients of one forward that are still in their handshake. For one more, the oldest of the address with the most is reset, so that
+/// silent clients do not exclude others.
 const MAX_HANDSHAKES: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.
@@ -49,9 +47,11 @@ impl Tunnel {
         let name: Arc<str> = format!("{bound} → (dynamic)").into();
         let forward = name.clone();
         let accepting = async move {
-            let handshakes = Arc::<Handshakes>::default();
-            accept_loop(&shared.hub, &forward, listener, |socket, source| {
-                let unfinished = Handshakes::begin(&handshakes);
+            let handshakes = Handshakes::new(MAX_HANDSHAKES);
+            accept_loop(&shared.hub, &forward, listener, |socket, address, source| {
+                let Some(unfinished) = Unfinished::begin(&handshakes, address) else {
+                    return failed(&shared.hub, &forward, source, HandshakeError::Evicted);
+                };
                 let serving = negotiate(shared.clone(), forward.clone(), socket, source, unfinished);
                 shared.hub.runtime.spawn(Box::pin(serving));
             })
@@ -61,47 +61,19 @@ impl Tunnel {
     }
 }
 
-/// The unfinished handshakes of a forward, the oldest first.
-#[derive(Default)]
-struct Handshakes(Mutex<Open>);
-
-#[derive(Default)]
-struct Open {
-    next: u64,
-    clients: BTreeMap<u64, Arc<Stop>>,
-}
-
 /// A handshake that counts as unfinished until this is dropped.
 struct Unfinished {
-    handshakes: Arc<Handshakes>,
-    id: u64,
+    _slot: HandshakeSlot,
     evicted: Arc<Stop>,
 }
 
-impl Handshakes {
-    /// Counts one more, for which the oldest is evicted if there are too many.
-    fn begin(handshakes: &Arc<Self>) -> Unfinished {
+impl Unfinished {
+    /// Counts one more, for which another is evicted if there are too many. `None` if there are too many even so.
+    fn begin(handshakes: &Handshakes, address: &str) -> Option<Self> {
         let evicted = Arc::<Stop>::default();
-        let mut waiting = handshakes.0.lock();
-        let id = waiting.next;
-        waiting.next += 1;
-        let oldest = match waiting.clients.len() < MAX_HANDSHAKES {
-            true => None,
-            false => waiting.clients.pop_first(),
-        };
-        waiting.clients.insert(id, evicted.clone());
-        drop(waiting);
-        if let Some((_, oldest)) = oldest {
-            oldest.stop(End::Dropped);
-        }
-        Unfinished { handshakes: handshakes.clone(), id, evicted }
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let finished = self.handshakes.0.lock().clients.remove(&self.id);
-        drop(finished);
+        let evict = evicted.clone();
+        let slot = handshakes.begin(address, move || evict.stop(End::Dropped))?;
+        Some(Self { _slot: slot, evicted })
     }
 }
 
@@ -128,13 +100,19 @@ async fn negotiate(
         Ok(None) => (HandshakeError::TimedOut, None),
         Err(_) => (HandshakeError::Evicted, None),
     };
-    tracing::debug!(%forward, source = source.map(tracing::field::display), %error, "a client's handshake failed");
-    if let Some(unreported) = hub.failed_handshakes.take(hub.runtime.now()) {
-        hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error, unreported });
-    }
+    failed(hub, &forward, source, error);
     if let Some(reply) = reply {
         let refusing = within(&*hub.runtime, timeout, hub.unless_over(refuse(socket.get(), &reply)));
         let _ = unfinished.evicted.or(refusing).await;
+    }
+}
+
+/// Reports a client that has named no target.
+fn failed(hub: &Hub, forward: &Arc<str>, source: Option<SocketAddr>, error: HandshakeError) {
+    tracing::debug!(%forward, source = source.map(tracing::field::display), %error, "a client's handshake failed");
+    if let Some(unreported) = hub.failed_handshakes.take(hub.runtime.now()) {
+        let forward = forward.clone();
+        hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error, unreported });
     }
 }
 

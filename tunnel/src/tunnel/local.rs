@@ -21,7 +21,7 @@ impl Tunnel {
         let name = name(&bound, &target);
         let forward = name.clone();
         let accepting = async move {
-            accept_loop(&shared.hub, &forward, listener, |socket, source| {
+            accept_loop(&shared.hub, &forward, listener, |socket, _, source| {
                 let Some(mut guard) = shared.begin(accepted(&forward, Some(target.clone()), source)) else {
                     return;
                 };

@@ -1,9 +1,9 @@
 //! Dynamic forwards, and connections over a stream that is there already, on virtual time.
 
 use crate::support::*;
-use callosum_runtime::Drained;
 use callosum_runtime::rt::BoxSocket;
-use callosum_testkit::world::check;
+use callosum_runtime::{Drained, SocketOptions};
+use callosum_testkit::world::{Host, check};
 use callosum_tunnel::{End, HandshakeError, Reason, TunnelEvent, TunnelEvents, TunnelSettings};
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
@@ -183,6 +183,33 @@ fn the_oldest_handshake_is_evicted() {
         // The others have their time.
         expect_reset(&mut silent[1]).await;
         assert_eq!(handshake_error(&mut events).await, HandshakeError::TimedOut);
+    });
+}
+
+/// Nor do clients of one address keep those of another out, however many there are.
+#[test]
+fn clients_of_one_address_evict_no_other() {
+    check(0..2, |world| async move {
+        let rig = Rig::new(&world).await;
+        let _listener = listen(&rig.target, "0.0.0.0:80").await;
+        rig.tunnel.dynamic("0.0.0.0:1080".parse().unwrap()).await.unwrap();
+        let [honest, flood] = ["10.0.0.7", "10.0.0.8"].map(|address| world.host(address));
+        let open = async |host: &Host| {
+            let endpoint = "tcp://client:1080".parse().unwrap();
+            host.runtime().connect(&endpoint, SocketOptions::default()).await.unwrap()
+        };
+        let mut here = open(&honest).await;
+        write(&mut here, GREETING).await;
+        expect(&mut here, [5, 0]).await;
+        let mut silent = Vec::new();
+        for _ in 0..1_100 {
+            silent.push(open(&flood).await);
+        }
+        expect_reset(&mut silent[0]).await;
+        write(&mut here, socks(TARGET, 80)).await;
+        let mut reply = [0; 10];
+        here.read_exact(&mut reply).await.unwrap();
+        assert_eq!(reply[..2], [5, 0]);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -9,58 +10,84 @@ use std::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use crate::dispatch::Inbox;
 use crate::lock::Mutex;
+use crate::waiters::caught;
 
-/// A connection's place among those whose handshake is not complete. Dropping it makes room.
-pub(crate) struct HandshakeSlot {
-    handshakes: Arc<Mutex<Handshakes>>,
+/// Limits unfinished handshakes, for what accepts connections from anybody. Cheap to clone; all clones are the same.
+///
+/// For a new connection past the limit, the oldest handshake of the source with the most is evicted. A source is an IPv4
+/// address, or an IPv6 network of 64 bits. So a source that opens too many evicts its own. Many sources reduce each
+/// other source to as many handshakes as each of them has, and at least to one.
+#[derive(Clone, Debug)]
+pub struct Handshakes {
+    max: usize,
+    places: Arc<Mutex<Places>>,
+}
+
+impl Handshakes {
+    /// None yet, and at most `max` at a time.
+    pub fn new(max: usize) -> Self {
+        Self { max, places: Arc::default() }
+    }
+
+    /// Counts a handshake until the result is dropped. `address` is the client's, as
+    /// [`Listener::accept`](crate::rt::Listener::accept) gives it: every address that is not `tcp://` with an IP address
+    /// is a source of its own.
+    ///
+    /// `evict` is called at most once, without a lock, if the handshake is evicted: end the connection then, and drop the
+    /// result. If it panics, that is logged.
+    ///
+    /// `None` if there is no place, because none is allowed, or as many as are allowed were evicted and are not dropped
+    /// yet. Close the connection then.
+    pub fn begin(&self, address: &str, evict: impl Fn() + Send + Sync + 'static) -> Option<HandshakeSlot> {
+        let mut places = self.places.lock();
+        let evicted = places.make_room(self.max)?;
+        let name = places.name(Source::of(address));
+        let place: Arc<Place> = Arc::new(Place { name, evicted: AtomicBool::new(false), evict });
+        places.opening.insert(&place.name, place.clone());
+        drop(places);
+        if let Some(evicted) = evicted {
+            evicted.evicted.store(true, Release);
+            caught(|| (evicted.evict)());
+        }
+        Some(HandshakeSlot { places: self.places.clone(), place })
+    }
+}
+
+/// A connection's place among the [`Handshakes`] that are not complete. Dropping it makes room.
+pub struct HandshakeSlot {
+    places: Arc<Mutex<Places>>,
     place: Arc<Place>,
 }
 
-pub(crate) struct Place {
+/// While its slot exists, so does another `Arc` of it: removing it from the table runs no code of the application.
+struct Place<F: ?Sized = dyn Fn() + Send + Sync> {
     name: Name,
     evicted: AtomicBool,
-    /// Where the driver of its link is woken.
-    inbox: Arc<Inbox>,
+    evict: F,
 }
 
 impl HandshakeSlot {
-    /// One of `max` places for a newcomer, for which another is evicted if all are taken; `None` if there is none to be had, because
-    /// none is allowed, or as many as are allowed were evicted and have still to go.
-    pub(crate) fn take(
-        of: &Arc<Mutex<Handshakes>>,
-        max: usize,
-        inbox: &Arc<Inbox>,
-        address: &str,
-    ) -> Option<Self> {
-        let mut handshakes = of.lock();
-        let evicted = handshakes.make_room(max)?;
-        let name = handshakes.name(Source::of(address));
-        let place = Arc::new(Place { name, evicted: AtomicBool::new(false), inbox: inbox.clone() });
-        handshakes.opening.insert(&place.name, place.clone());
-        drop(handshakes);
-        if let Some(evicted) = evicted {
-            evicted.evicted.store(true, Release);
-            evicted.inbox.wake();
-        }
-        Some(Self { handshakes: of.clone(), place })
-    }
-
     /// The peer has completed its part of the handshake, which now waits for the authenticator.
     pub(crate) fn asks_for_admission(&self) {
-        self.handshakes.lock().asks_for_admission(&self.place.name);
+        self.places.lock().asks_for_admission(&self.place.name);
     }
 
     /// Whether it was evicted for a new connection.
-    pub(crate) fn is_evicted(&self) -> bool {
+    pub fn is_evicted(&self) -> bool {
         self.place.evicted.load(Acquire)
     }
 }
 
 impl Drop for HandshakeSlot {
     fn drop(&mut self) {
-        self.handshakes.lock().leave(&self.place.name);
+        self.places.lock().leave(&self.place.name);
+    }
+}
+
+impl fmt::Debug for HandshakeSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeSlot").field("is_evicted", &self.is_evicted()).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +124,7 @@ struct Name {
 /// So a source that opens too many evicts its own. Many sources reduce each other source to as many as each of them
 /// has, and at least to one; that one is evicted only after half as many as the limit have begun later in its class.
 /// Neither silent peers nor a slow authenticator can occupy all places.
-pub(crate) struct Handshakes<T = Arc<Place>> {
+struct Places<T = Arc<Place>> {
     next: u64,
     opening: Waiting<T>,
     deciding: Waiting<T>,
@@ -105,13 +132,13 @@ pub(crate) struct Handshakes<T = Arc<Place>> {
     leaving: usize,
 }
 
-impl<T> Default for Handshakes<T> {
+impl<T> Default for Places<T> {
     fn default() -> Self {
         Self { next: 0, opening: Waiting::default(), deciding: Waiting::default(), leaving: 0 }
     }
 }
 
-impl<T> Handshakes<T> {
+impl<T> Places<T> {
     fn name(&mut self, source: Source) -> Name {
         self.next += 1;
         Name { source, number: self.next }
@@ -205,7 +232,7 @@ mod tests {
 
     /// A table of four places, each of which holds its name.
     #[derive(Default)]
-    struct Four(Handshakes<(Source, u64)>);
+    struct Four(Places<(Source, u64)>);
 
     impl Four {
         fn come(&mut self, address: &str) -> (Name, Option<u64>) {
@@ -294,6 +321,23 @@ mod tests {
             four.0.leave(name);
         }
         assert_eq!((four.0.leaving, four.0.opening.len, four.0.deciding.len), (0, 0, 0));
-        assert!(Handshakes::<()>::default().make_room(0).is_none(), "none is allowed");
+        assert!(Places::<()>::default().make_room(0).is_none(), "none is allowed");
+    }
+
+    #[test]
+    fn an_evicted_handshake_is_told_without_a_lock_and_may_panic() {
+        let handshakes = Handshakes::new(1);
+        let told = Arc::new(AtomicBool::new(false));
+        let (again, tells) = (handshakes.clone(), told.clone());
+        let slot = handshakes.begin("a", move || {
+            assert!(again.begin("b", || {}).is_none(), "as many as are allowed have still to go");
+            tells.store(true, Release);
+            panic!("as it is told");
+        });
+        let evicted = slot.expect("it is the first");
+        let slot = handshakes.begin("c", || {}).expect("another is evicted for it");
+        assert!(told.load(Acquire) && evicted.is_evicted() && !slot.is_evicted());
+        drop(evicted);
+        assert!(handshakes.begin("b", || {}).is_some() && slot.is_evicted());
     }
 }
