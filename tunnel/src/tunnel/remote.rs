@@ -200,7 +200,7 @@ async fn connect(incoming: Arc<Incoming>, call: Call) -> HandlerResult<()> {
         target: Some(target.clone()),
         source,
     };
-    let Some(guard) = shared.begin(wanted) else { return Err(wire::refusal(Reason::Busy)) };
+    let guard = shared.begin(wanted).map_err(wire::refusal)?;
     let dialer = Dialer {
         runtime: &*shared.hub.runtime,
         resolver: &*shared.settings.resolver,
