@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     File(FileError),
     #[error("can't serve {path}: {error}")]
     Root { path: String, error: io::Error },
+    /// Items of a stream are no value, either.
+    #[error("{0}; --stream prints a result that is a stream, item by item")]
+    NoValue(CallError),
     #[error("{0}{advice}", advice = forward_advice(.0))]
     Forward(#[from] ForwardError),
     #[error("can't connect to {target} through the tunnel: {reason}{advice}", advice = advice(.reason))]
@@ -84,7 +87,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Call(_) | Self::Bind(_) | Self::Connect(_) | Self::Io(_) => 1,
+            Self::Call(_) | Self::NoValue(_) | Self::Bind(_) | Self::Connect(_) | Self::Io(_) => 1,
             Self::Body(_) | Self::File(_) | Self::Root { .. } | Self::Input { .. } | Self::Write { .. } => 1,
             Self::CutShort | Self::Broken(_) => 1,
             Self::Plaintext(_) | Self::Rules(_) | Self::Key(_) | Self::AllowList(_) => 1,
@@ -198,17 +201,10 @@ fn lines(details: &[String]) -> String {
     details.iter().map(|detail| format!("\n  {detail}")).collect()
 }
 
-/// Advice about a tunnel that could not be opened, if there is any. A server without tunnels refuses as `Failed`.
+/// Advice about a tunnel that could not be opened, if there is any.
 pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
-        Reason::Failed => "; does the server run with --tunnels?",
-        _ => advice_of_rules(reason),
-    }
-}
-
-/// Likewise, of a server that is known to run with `--tunnels`.
-pub(crate) fn advice_of_rules(reason: &Reason) -> &'static str {
-    match reason {
+        Reason::NotOffered => "; does the server run with --tunnels?",
         Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
         _ => "",
     }

@@ -70,15 +70,16 @@ pub(crate) struct Setup<T> {
 }
 
 /// Connects, and relays to the end.
-pub(crate) async fn serve<T, U, F>(
+pub(crate) async fn serve<A, T, U, F>(
     mut guard: Guard,
     call: Call,
     dialer: Dialer<'_>,
     target: &Target,
-    admit: impl Fn(Option<IpAddr>) -> Result<T, Reason>,
+    admit: impl Fn(Option<IpAddr>) -> Result<A, Reason>,
     set_up: impl FnOnce(Option<SocketAddr>, T) -> F,
 ) -> HandlerResult<()>
 where
+    A: FnOnce() -> Result<T, Reason>,
     F: Future<Output = Result<Setup<U>, Reason>>,
 {
     let Call { body, responder, context } = call;

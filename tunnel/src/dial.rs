@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callosum_runtime::rt::{BoxSocket, Runtime, from_now};
 use callosum_runtime::{Endpoint, SocketOptions};
@@ -40,25 +40,33 @@ pub(crate) struct Dialled {
 }
 
 impl Dialer<'_> {
-    /// Connects to one of the addresses of `target` that `admit` lets through, and gives what `admit` gave for it. A Unix socket has no
-    /// address.
+    /// Connects to one of the addresses of `target` that `admit` lets through. What `admit` returns is called before the address is
+    /// tried, and gives what is held while it is connected to. A Unix socket has no address.
     ///
     /// # Errors
-    /// What became of the last address that was tried; if none was, why the last was not.
-    pub(crate) async fn dial<T>(
+    /// What became of the last address that was tried. If none was, why one was not that is not forbidden.
+    pub(crate) async fn dial<A, T>(
         &self,
         target: &Target,
-        admit: impl Fn(Option<IpAddr>) -> Result<T, Reason>,
-    ) -> Result<(Dialled, T), Reason> {
+        admit: impl Fn(Option<IpAddr>) -> Result<A, Reason>,
+    ) -> Result<(Dialled, T), Reason>
+    where
+        A: FnOnce() -> Result<T, Reason>,
+    {
+        let end = from_now(self.runtime, self.timeout);
         let dialling = async {
             match target {
                 Target::Unix(path) => {
-                    let admitted = admit(None)?;
+                    let admitted = admit(None)?()?;
                     let socket = self.connect_unix(path).await;
                     let socket = socket.map_err(|error| reason(&error, Reason::Refused))?;
                     Ok((Dialled { socket, address: None }, admitted))
                 }
-                Target::Tcp { host, port } => self.try_each(&self.resolve(host).await?, *port, admit).await,
+                Target::Tcp { host, port } => {
+                    let found = self.resolve(host).await?;
+                    let admitted = found.iter().filter_map(|ip| Some((*ip, admit(Some(*ip)).ok()?)));
+                    self.try_each(admitted.collect(), *port, end).await
+                }
             }
         };
         within(self.runtime, self.timeout, dialling).await.unwrap_or(Err(Reason::TimedOut))
@@ -95,14 +103,14 @@ impl Dialer<'_> {
     /// Each address has an equal share of the time that is left, so that one that never answers leaves some for the next.
     async fn try_each<T>(
         &self,
-        addresses: &[IpAddr],
+        addresses: Vec<(IpAddr, impl FnOnce() -> Result<T, Reason>)>,
         port: u16,
-        admit: impl Fn(Option<IpAddr>) -> Result<T, Reason>,
+        end: Instant,
     ) -> Result<(Dialled, T), Reason> {
-        let end = from_now(self.runtime, self.timeout);
         let (mut not_tried, mut failed) = (Reason::Forbidden, None);
-        for (at, ip) in addresses.iter().enumerate() {
-            let admitted = match admit(Some(*ip)) {
+        let count = addresses.len();
+        for (at, (ip, take)) in addresses.into_iter().enumerate() {
+            let admitted = match take() {
                 Ok(admitted) => admitted,
                 Err(reason) => {
                     not_tried = reason;
@@ -110,17 +118,26 @@ impl Dialer<'_> {
                 }
             };
             let left = end.saturating_duration_since(self.runtime.now());
-            let share = left / u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+            let share = left / u32::try_from(count - at).unwrap_or(u32::MAX);
             let endpoint = Endpoint::Tcp { host: ip.to_string(), port };
             match within(self.runtime, share, self.runtime.connect(&endpoint, self.socket)).await {
                 Some(Ok(socket)) => {
-                    return Ok((Dialled { socket, address: Some(SocketAddr::new(*ip, port)) }, admitted));
+                    return Ok((Dialled { socket, address: Some(SocketAddr::new(ip, port)) }, admitted));
                 }
-                Some(Err(error)) => failed = Some(reason(&error, Reason::Unreachable)),
+                Some(Err(error)) => failed = Some(unreached(&error)),
                 None => failed = Some(Reason::TimedOut),
             }
         }
         Err(failed.unwrap_or(not_tried))
+    }
+}
+
+/// The reason that a system error of a TCP connection stands for. On Linux, routes of the types `prohibit` and `blackhole` have these
+/// two.
+fn unreached(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => Reason::Unreachable,
+        _ => reason(error, Reason::Unreachable),
     }
 }
 
@@ -135,5 +152,23 @@ fn reason(error: &io::Error, absent: Reason) -> Reason {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable => Reason::Unreachable,
         _ => Reason::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_lead_nowhere_are_unreachable() {
+        // EACCES, EINVAL, EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL on Linux.
+        for error in [13, 22, 113, 101, 99] {
+            assert_eq!(unreached(&io::Error::from_raw_os_error(error)), Reason::Unreachable);
+        }
+        assert_eq!(
+            reason(&io::Error::from_raw_os_error(13), Reason::Refused),
+            Reason::Failed,
+            "of a Unix socket"
+        );
     }
 }

@@ -92,7 +92,7 @@ fn parse(head: &[u8]) -> Result<Target, Error> {
     if method != "CONNECT" {
         return Err(Error::Method(method.to_owned()));
     }
-    match authority.parse() {
+    match Target::parse(authority) {
         Ok(target @ Target::Tcp { .. }) => Ok(target),
         // An authority can't be the path of a Unix socket.
         Ok(Target::Unix(_)) | Err(_) => Err(Error::Target(authority.to_owned())),
@@ -112,7 +112,9 @@ pub(crate) fn reply(outcome: Result<(), Reason>) -> Vec<u8> {
         Reason::UnknownHost => ("502 Bad Gateway", "dns_error"),
         Reason::Busy => ("503 Service Unavailable", "connection_limit_reached"),
         Reason::NotConnected | Reason::ShuttingDown => ("503 Service Unavailable", "destination_unavailable"),
-        Reason::AddressInUse | Reason::Failed => ("502 Bad Gateway", "proxy_internal_error"),
+        Reason::AddressInUse | Reason::NotOffered | Reason::Failed => {
+            ("502 Bad Gateway", "proxy_internal_error")
+        }
     };
     refusal(status, &format!("Proxy-Status: callosum; error={error}\r\n"), &reason)
 }

@@ -12,7 +12,7 @@ use crate::target::{parse_path, parse_port};
 /// Where connections are accepted: `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/proxy.sock`.
 ///
 /// As a text, `PORT` alone and `localhost:PORT` are 127.0.0.1, `*:PORT` and `:PORT` are 0.0.0.0 (every IPv4 address;
-/// every address is `[::]:PORT`), and a path may stand without `unix:`. Names of hosts are not taken: what they resolve
+/// every address is `[::]:PORT`), and a path may stand without `unix:`. The address may be in brackets, as an IPv6 address has to be. Names of hosts are not taken: what they resolve
 /// to may change between the check and the listen. [`Display`] writes what [`FromStr`] reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -44,6 +44,15 @@ pub enum ParseListenAddressError {
 }
 
 impl ListenAddress {
+    /// Reads an address as it is written on the wire (U-8), without what users may leave out.
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseListenAddressError> {
+        let is_complete = text.starts_with("unix:") || text.parse::<SocketAddr>().is_ok();
+        match is_complete {
+            true => text.parse(),
+            false => Err(ParseListenAddressError::Address(text.to_owned())),
+        }
+    }
+
     /// As what a runtime binds.
     pub(crate) fn endpoint(&self) -> Endpoint {
         match self {
@@ -80,11 +89,21 @@ impl FromStr for ListenAddress {
 }
 
 fn parse_bind(bind: &str) -> Option<IpAddr> {
-    if let Some(inside) = bind.strip_prefix('[') {
-        return Some(IpAddr::V6(inside.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?).to_canonical());
+    if bind.is_empty() {
+        return Some(Ipv4Addr::UNSPECIFIED.into());
     }
+    let bind = match bind.strip_prefix('[') {
+        Some(inside) => {
+            let inside = inside.strip_suffix(']')?;
+            if let Ok(address) = inside.parse::<Ipv6Addr>() {
+                return Some(IpAddr::V6(address).to_canonical());
+            }
+            inside
+        }
+        None => bind,
+    };
     match bind {
-        "" | "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
+        "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
         _ if bind.eq_ignore_ascii_case("localhost") => Some(Ipv4Addr::LOCALHOST.into()),
         _ => bind.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }

@@ -68,6 +68,7 @@ mod recording {
             Err(Reason::UnknownHost) => "unknown_host",
             Err(Reason::Busy) => "busy",
             Err(Reason::NotConnected) => "not_connected",
+            Err(Reason::NotOffered) => "not_offered",
             Err(_) => "failed",
         }
     }

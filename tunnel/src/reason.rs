@@ -31,6 +31,9 @@ pub enum Reason {
     /// There is no Callosum connection.
     #[error("not connected")]
     NotConnected,
+    /// The other side serves no tunnels, or this forward no more.
+    #[error("the other side does not offer it")]
+    NotOffered,
     /// Another reason.
     #[error("failed")]
     Failed,

@@ -17,38 +17,32 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use callosum_runtime::proto::{Chunk, WriteError};
+use bytes::Bytes;
+use callosum_runtime::proto::WriteError;
 use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
 use futures_io::AsyncWrite;
-use futures_util::Stream;
 
+use self::pieces::{Gathered, gather, poll_drop, poll_write_pieces};
 use crate::live::{Live, Outcome};
 use crate::read::poll_read;
 use crate::{End, wire};
 
-/// Pieces of the stream that one write to the socket gathers.
-const GATHER: usize = 16;
-
-/// Bytes of them after which no more are taken. To take a piece gives the other side credit for another, so this bounds what a connection
-/// whose socket takes nothing holds besides its window. A piece has at most as many bytes, so fewer than twice as many are held.
-const GATHER_BYTES: usize = 64 * 1024;
-
 /// Reads, and writes, after which the relay yields to other tasks.
 const ROUNDS: usize = 16;
 
-/// How long the other side may take to come to the mark of a reset.
+/// How long the other side may take to come to the mark of a reset, and to write what came before it.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How often a socket that has ended is asked whether it was reset since. To be asked costs a system call.
+/// How often a socket that is not read is asked whether it was reset: one that has ended, and one whose bytes find no room in the
+/// stream. To be asked costs a system call.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
@@ -56,9 +50,9 @@ pub(crate) struct Relay {
     socket: BoxSocket,
     up: Up,
     down: Down,
-    /// Fires if the other side has not reached the mark in time.
+    /// Fires if the other side has not reached the mark in time, or this one has not written what came before it.
     linger: Option<Pin<Box<dyn Timer>>>,
-    /// Fires when the socket is to be asked whether it was reset after its end.
+    /// Fires when the socket is to be asked whether it was reset.
     probe: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
     /// Bytes of the preface that were not written: this side's own, and not counted.
@@ -70,6 +64,8 @@ pub(crate) struct Relay {
 /// From the socket to the stream.
 enum Up {
     Open(BodyWriter),
+    /// The stream has no room, so the socket is not read.
+    Full(BodyWriter),
     /// The socket has ended, and the stream too.
     Finished(BodyWriter),
     /// The socket has failed, and the mark waits for room in the stream.
@@ -89,8 +85,12 @@ enum Down {
         reader: BodyReader,
         pieces: VecDeque<Bytes>,
     },
-    /// The stream has reached the mark: these are the last pieces, and then the socket is reset.
-    Resetting(VecDeque<Bytes>),
+    /// The stream has reached the mark: these are the last pieces, and then the socket is reset. The reader is kept, since dropping
+    /// it would end the call.
+    Resetting {
+        _reader: BodyReader,
+        pieces: VecDeque<Bytes>,
+    },
     /// The stream has ended, and the socket's half is being closed.
     Closing,
     Closed,
@@ -136,7 +136,10 @@ impl Relay {
         if let Some(linger) = &mut self.linger
             && linger.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Ok(End::ResetHere));
+            return Poll::Ready(Ok(match self.down {
+                Down::Resetting { .. } => End::ResetThere,
+                _ => End::ResetHere,
+            }));
         }
         self.poll_end(cx)
     }
@@ -165,20 +168,31 @@ impl Relay {
                 Poll::Ready(Ok(End::ResetHere))
             }
             (Up::Stopped, Down::Closed | Down::Broken(_)) => Poll::Ready(Ok(End::ResetThere)),
+            // What was received may wait for room in the socket, so that reading does not report the failure of the call.
+            (Up::Finished(writer), Down::Open { .. } | Down::Resetting { .. }) => {
+                match ready!(pin!(writer.closed()).poll(cx)) {
+                    BodyError::Call(error) => Poll::Ready(Ok(wire::end(&error))),
+                    _ => Poll::Pending,
+                }
+            }
             _ => Poll::Pending,
         }
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
-            let Up::Open(writer) = &mut self.up else { return Ok(()) };
+            let (Up::Open(writer) | Up::Full(writer)) = &mut self.up else { return Ok(()) };
             // Check for room before reading, so that excess bytes stay in the socket's buffer, and not in ours as well.
             let room = pin!(writer.room()).poll(cx);
             match room {
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.set_full(false),
                 Poll::Ready(Err(error)) => return self.fail_up(error),
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    self.set_full(true);
+                    return Ok(());
+                }
             }
+            let Up::Open(writer) = &mut self.up else { return Ok(()) };
             match poll_read(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                     let size = bytes.len();
@@ -205,6 +219,18 @@ impl Relay {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    fn set_full(&mut self, is_full: bool) {
+        self.up = match (std::mem::replace(&mut self.up, Up::Stopped), is_full) {
+            (Up::Open(writer), true) => Up::Full(writer),
+            (Up::Full(writer), false) => {
+                // Some bytes were taken: the time begins anew.
+                self.probe = None;
+                Up::Open(writer)
+            }
+            (up, _) => up,
+        };
     }
 
     /// The socket has ended. If it can't be written either, it was reset: only one of the two system calls reports a reset.
@@ -243,19 +269,25 @@ impl Relay {
         Ok(())
     }
 
-    /// Finds out that the socket was reset after its end, while nothing is written to it. A socket that has ended is ready to be
-    /// read for ever, and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no
-    /// bytes is enough.
+    /// Finds out that the socket was reset while it is neither read nor written. One that has ended is ready to be read for ever,
+    /// and reads as ended also after a reset, so neither the executor nor a read tells. A write does, and one of no bytes is enough.
     fn poll_probe(&mut self, cx: &mut Context<'_>) {
-        if !matches!((&self.up, &self.down), (Up::Finished(_), Down::Opening(_) | Down::Open { .. })) {
-            self.probe = None;
-            return;
-        }
+        let may_be_closed = match (&self.up, &self.down) {
+            (Up::Finished(_), Down::Opening(_) | Down::Open { .. }) => false,
+            (Up::Full(_), Down::Opening(_) | Down::Open { .. } | Down::Closing | Down::Closed) => true,
+            _ => {
+                self.probe = None;
+                return;
+            }
+        };
         let runtime = &*self.runtime;
         let probe = self.probe.get_or_insert_with(|| runtime.timer(from_now(runtime, PROBE)));
         while probe.as_mut().poll(cx).is_ready() {
-            if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_write(cx, &[]) {
-                return self.break_down();
+            match Pin::new(&mut self.socket).poll_write(cx, &[]) {
+                // A Unix peer that has written everything and closed its socket is no reset: its bytes wait to be read.
+                Poll::Ready(Err(error)) if may_be_closed && error.kind() != ErrorKind::ConnectionReset => {}
+                Poll::Ready(Err(_)) => return self.break_down(),
+                _ => {}
             }
             probe.as_mut().reset(from_now(runtime, PROBE));
         }
@@ -263,6 +295,10 @@ impl Relay {
 
     fn start_to_linger(&mut self) {
         self.live.reset_here();
+        self.limit_linger();
+    }
+
+    fn limit_linger(&mut self) {
         let runtime = &*self.runtime;
         self.linger.get_or_insert_with(|| runtime.timer(from_now(runtime, LINGER)));
     }
@@ -320,9 +356,9 @@ impl Relay {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
             let Down::Open { reader, pieces } = &mut self.down else { return Ok(()) };
-            let gathered = gather(reader, pieces, cx)?;
+            let gathered = gather(reader, pieces, cx).map_err(ended)?;
             if gathered == Gathered::Mark {
-                self.down = Down::Resetting(std::mem::take(pieces));
+                self.begin_reset();
                 return Ok(());
             }
             if pieces.is_empty() {
@@ -346,11 +382,20 @@ impl Relay {
         Ok(())
     }
 
-    /// Writes what came before a mark.
+    fn begin_reset(&mut self) {
+        if let Down::Open { reader, pieces } = std::mem::replace(&mut self.down, Down::Closed) {
+            self.down = Down::Resetting { _reader: reader, pieces };
+        }
+        self.limit_linger();
+    }
+
+    /// Writes and flushes what came before a mark.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
-        while let Down::Resetting(pieces) = &mut self.down {
+        while let Down::Resetting { pieces, .. } = &mut self.down {
             if pieces.is_empty() {
-                return Err(Ok(End::ResetThere));
+                // A socket may write on another thread, which a reset would end.
+                let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+                return if flushed.is_pending() { Ok(()) } else { Err(Ok(End::ResetThere)) };
             }
             match poll_write_pieces(&mut self.socket, pieces, cx) {
                 Poll::Pending => return Ok(()),
@@ -394,76 +439,4 @@ fn ended(error: BodyError) -> Outcome {
     }
 }
 
-/// The next event of the stream, after the pieces that were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gathered {
-    More,
-    End,
-    /// The end of an item that is not the end of the stream: the other side's socket was reset.
-    Mark,
-}
-
-/// Takes the received pieces of the stream, up to [`GATHER`] pieces or [`GATHER_BYTES`].
-fn gather(
-    reader: &mut BodyReader,
-    pieces: &mut VecDeque<Bytes>,
-    cx: &mut Context<'_>,
-) -> Result<Gathered, Outcome> {
-    let mut held: usize = pieces.iter().map(Bytes::len).sum();
-    while pieces.len() < GATHER && held < GATHER_BYTES {
-        match reader.poll_chunk(cx) {
-            Poll::Ready(Some(Ok(Chunk { bytes, end_of_item }))) => {
-                held += bytes.len();
-                pieces.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
-                if end_of_item {
-                    // A stream that came as a whole is an item too.
-                    let ends = matches!(reader.poll_chunk(cx), Poll::Ready(None));
-                    return Ok(if ends { Gathered::End } else { Gathered::Mark });
-                }
-            }
-            Poll::Ready(Some(Err(error))) => return Err(ended(error)),
-            Poll::Ready(None) => return Ok(Gathered::End),
-            Poll::Pending => return Ok(Gathered::More),
-        }
-    }
-    Ok(Gathered::More)
-}
-
-/// Reads a stream to its end for nothing.
-fn poll_drop(reader: &mut BodyReader, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-    for _ in 0..ROUNDS {
-        match ready!(Pin::new(&mut *reader).poll_next(cx)) {
-            Some(piece) => drop(piece?),
-            None => return Poll::Ready(Ok(())),
-        }
-    }
-    cx.waker().wake_by_ref();
-    Poll::Pending
-}
-
-/// Writes what there is room for, in one call of the system.
-fn poll_write_pieces(
-    socket: &mut BoxSocket,
-    pieces: &mut VecDeque<Bytes>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let mut slices = [IoSlice::new(&[]); GATHER];
-    let filled = pieces.len().min(GATHER);
-    for (slice, piece) in slices.iter_mut().zip(&*pieces) {
-        *slice = IoSlice::new(piece);
-    }
-    let size = match ready!(Pin::new(socket).poll_write_vectored(cx, &slices[..filled]))? {
-        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        size => size,
-    };
-    let mut left = size;
-    while let Some(piece) = pieces.front_mut().filter(|_| left > 0) {
-        let part = left.min(piece.len());
-        piece.advance(part);
-        left -= part;
-        if piece.is_empty() {
-            pieces.pop_front();
-        }
-    }
-    Poll::Ready(Ok(size))
-}
+mod pieces;

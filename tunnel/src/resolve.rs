@@ -80,6 +80,9 @@ impl Drop for Lookup {
 }
 
 /// The system's resolver, on a thread of its own for as long as it takes; 64 at a time, and more wait.
+///
+/// It may complete a name with the domains of its search list. A [`Target`](crate::Target) has no dot at the end of its name that would
+/// prevent this.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 

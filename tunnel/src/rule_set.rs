@@ -18,10 +18,14 @@ use crate::{Authorizer, ListenAddress, Permission, Requester, Rules, RulesError,
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often in a row it may be found changed again before it is read all the same.
+const RETRIES: u32 = 3;
+
 /// [`Rules`] that can change while they are in use. All clones are the same set.
 ///
 /// The server's driver checks once a second whether the file has changed, and reads it when nothing more has changed at
-/// the next check, so that a file is not read while it is being written. Then all its rules apply at once, and
+/// the next check, so that a file is not read while it is being written. If it changes all the time, it is read at every fourth
+/// check, since a withdrawn right must not stay in force. Then all its rules apply at once, and
 /// connections that they no longer allow are closed; the others keep the limits with which they were opened. While the
 /// file is missing, can't be read or has a mistake, the last rules that were read stay in force, and a warning says what is
 /// wrong with it. A file that the system does not let this process read, as for lack of file descriptors, is tried again at
@@ -66,7 +70,9 @@ struct Watched {
     read: Option<FileStamp>,
     /// The file's stamp at the last check.
     last: Option<FileStamp>,
-    /// The last error that was logged.
+    /// How often in a row it has changed since the check before.
+    restless: u32,
+    /// The last error that was logged, of what the file was then.
     problem: Option<String>,
 }
 
@@ -107,7 +113,7 @@ impl RuleSet {
         // Before it is read: what changes after this is seen.
         let look = FileStamp::of(&path).ok();
         let rules = read(&path)?;
-        Ok(Self::with(rules, Some(Watched { path, read: look, last: None, problem: None })))
+        Ok(Self::with(rules, Some(Watched { path, read: look, last: None, restless: 0, problem: None })))
     }
 
     fn with(rules: Rules, file: Option<Watched>) -> Self {
@@ -161,7 +167,7 @@ impl RuleSet {
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
         let look = FileStamp::of(&file.path).ok();
         self.put(read(&file.path)?);
-        (file.read, file.last) = (look, None);
+        (file.read, file.last, file.restless, file.problem) = (look, None, 0, None);
         drop(file);
         self.shared.changed.wake_all();
         Ok(())
@@ -207,8 +213,8 @@ impl RuleSet {
 }
 
 impl Watched {
-    /// Reads the file if it has changed, and not again since it was looked at before. Returns the rules, or an error that
-    /// is new.
+    /// Reads the file if it has changed, and not again since it was looked at before, or too often in a row. Returns the rules, or an
+    /// error that is new.
     ///
     /// A mistake stays until the file changes. What the system refused is read at each look: a descriptor may be free a
     /// second later, and a withdrawn right must not stay in force for lack of one.
@@ -217,15 +223,22 @@ impl Watched {
         stamp: io::Result<FileStamp>,
         read: impl FnOnce(&Path) -> Result<Rules, RulesFileError>,
     ) -> Option<Result<Rules, RulesFileError>> {
+        let restless = std::mem::take(&mut self.restless);
         let rules = match stamp {
             Ok(stamp) if self.read == Some(stamp) => return None,
-            Ok(stamp) if self.last == Some(stamp) => {
+            Ok(stamp) if self.last == Some(stamp) || restless == RETRIES => {
+                let is_other = self.last.replace(stamp) != Some(stamp);
                 let rules = read(&self.path);
-                self.read = self.last.filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
+                self.read = Some(stamp).filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
+                if is_other {
+                    self.problem = None;
+                }
                 rules
             }
             Ok(stamp) => {
                 self.last = Some(stamp);
+                self.restless = restless + 1;
+                self.problem = None;
                 return None;
             }
             Err(error) => {

@@ -195,7 +195,9 @@ pub(crate) fn reply(outcome: Result<(), Reason>) -> [u8; 10] {
         Err(Reason::Unreachable | Reason::UnknownHost) => code::HOST_UNREACHABLE,
         Err(Reason::TimedOut) => code::TTL_EXPIRED,
         Err(Reason::NotConnected | Reason::ShuttingDown) => code::NETWORK_UNREACHABLE,
-        Err(Reason::Busy | Reason::AddressInUse | Reason::Failed) => code::GENERAL_FAILURE,
+        Err(Reason::Busy | Reason::AddressInUse | Reason::NotOffered | Reason::Failed) => {
+            code::GENERAL_FAILURE
+        }
     })
 }
 

@@ -16,7 +16,7 @@ const MAX_LABEL: usize = 63;
 
 /// Where a tunnelled connection goes, as the end that opens it names it: `db.internal:5432`, `[::1]:80` or `unix:/run/db.sock`.
 ///
-/// [`Display`] writes what [`FromStr`] reads. One that was built otherwise than from a text, and has no text of its own
+/// In a text, the host may be in brackets, as an IPv6 address has to be. [`Display`] writes what [`FromStr`] reads. One that was built otherwise than from a text, and has no text of its own
 /// (port 0, a name in upper case, a path with `..`), is allowed by no rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -66,6 +66,17 @@ impl FromStr for Target {
     type Err = ParseTargetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `ssh` takes brackets around every host, and writes them for its `ProxyJump`.
+        match without_brackets(text) {
+            Some(plain) => Self::parse(&plain),
+            None => Self::parse(text),
+        }
+    }
+}
+
+impl Target {
+    /// Reads a target as it is written on the wire (U-1): only IPv6 addresses are in brackets.
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseTargetError> {
         // A host may be called `unix`.
         if let Some(path) = text.strip_prefix("unix:").filter(|path| parse_port(path).is_none()) {
             return parse_path(path).map(Self::Unix);
@@ -115,6 +126,12 @@ impl Target {
             Self::Unix(path) => is_normal_path(path),
         }
     }
+}
+
+/// The same without the brackets around a host that needs none.
+fn without_brackets(text: &str) -> Option<String> {
+    let (host, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
+    (parse_port(port).is_some() && !host.contains([':', '[', ']'])).then(|| format!("{host}:{port}"))
 }
 
 fn is_name(name: &str) -> bool {

@@ -4,7 +4,9 @@
 //! whose argument and result are streams, so the tunnel needs no framing; it adds only metadata of the call, and the
 //! name of the failure that ends it.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use callosum_runtime::{CallError, HandlerError, Metadata, MetadataTooLarge, NotSent, Refusal};
 
@@ -49,12 +51,12 @@ pub(crate) fn connect(
 
 /// Where a connection is to go.
 pub(crate) fn target(metadata: &Metadata) -> Result<Target, TunnelMalformed> {
-    parse(metadata, TARGET)
+    parse(metadata, TARGET, Target::parse)
 }
 
 /// The client's address, as the other side reports it. If it is malformed, it counts as absent: no decision depends on it.
 pub(crate) fn source(metadata: &Metadata) -> Option<SocketAddr> {
-    parse(metadata, SOURCE).ok()
+    parse(metadata, SOURCE, SocketAddr::from_str).ok()
 }
 
 /// The metadata of a call that listens: where, and which method is to be called for each connection.
@@ -73,12 +75,12 @@ pub(crate) fn listening(address: &ListenAddress) -> Result<Metadata, MetadataToo
 
 /// Where to listen, or where the other side listens.
 pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, TunnelMalformed> {
-    parse(metadata, ADDRESS)
+    parse(metadata, ADDRESS, ListenAddress::parse)
 }
 
 /// The method to call for each connection. Its name has to have the prefix of such methods.
 pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
-    let method: String = parse(metadata, METHOD)?;
+    let method: String = parse(metadata, METHOD, String::from_str)?;
     let number = method.strip_prefix(INCOMING).unwrap_or_default();
     match (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Ok(method),
@@ -89,15 +91,15 @@ pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
     }
 }
 
-fn parse<T>(metadata: &Metadata, name: &'static str) -> Result<T, TunnelMalformed>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
+fn parse<T, E: Display>(
+    metadata: &Metadata,
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, TunnelMalformed> {
     let malformed = |problem: String| TunnelMalformed { name, problem };
     let value = metadata.get(name).ok_or_else(|| malformed("it is missing".into()))?;
     let text = std::str::from_utf8(value).map_err(|error| malformed(error.to_string()))?;
-    text.parse().map_err(|error: T::Err| malformed(error.to_string()))
+    parse(text).map_err(|error| malformed(error.to_string()))
 }
 
 /// The names of failures, and what each means before a connection is open (U-5), or of a listener. Of several names of one reason, the
@@ -147,6 +149,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
             Some(Refusal::Busy) => Reason::Busy,
             Some(Refusal::ShuttingDown) => Reason::ShuttingDown,
             Some(Refusal::ExecutionTimedOut) => Reason::TimedOut,
+            Some(Refusal::NoSuchMethod) => Reason::NotOffered,
             _ => Reason::Failed,
         },
         CallError::TimedOut { .. } => Reason::TimedOut,
@@ -154,7 +157,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
         CallError::NotSent(NotSent::Refused(error)) => match error {
             callosum_runtime::InvokeError::QueueFull { .. } => Reason::Busy,
             callosum_runtime::InvokeError::PeerDraining => Reason::ShuttingDown,
-            callosum_runtime::InvokeError::NeedsDialect2 => Reason::Failed,
+            callosum_runtime::InvokeError::NeedsDialect2 => Reason::NotOffered,
             _ => Reason::NotConnected,
         },
         CallError::NotSent(_) => Reason::NotConnected,

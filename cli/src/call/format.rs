@@ -78,7 +78,10 @@ impl Format {
     /// A result that is whole, as one line of JSON.
     pub(super) fn line(&self, body: Bytes) -> Result<String, Failure> {
         match self {
-            Self::Codec(codec) => value::to_line(codec, &body).map_err(Failure::Call),
+            Self::Codec(codec) => value::to_line(codec, &body).map_err(|error| match error {
+                CallError::Decode(_) => Failure::NoValue(error),
+                other => Failure::Call(other),
+            }),
             Self::Protobuf(protobuf) => protobuf.line(body),
             Self::Thrift(thrift) => thrift.result(&body),
         }

@@ -105,8 +105,7 @@ async fn forward(
     let is_over = forwards.is_none();
     let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
     let view = View::new(args.quiet.quiet);
-    let has_tunnels = !is_over && !args.remote.is_empty();
-    let showing = view.follow(tunnel, events, links, names, has_tunnels, args.executor.executor);
+    let showing = view.follow(tunnel, events, links, names, args.executor.executor);
     let showing = pin!(showing);
     let draining = pin!(async {
         // Forwards that were set up by then may be in use.

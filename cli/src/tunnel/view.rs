@@ -12,7 +12,7 @@ use indicatif::HumanBytes;
 
 use super::table::Table;
 use crate::executor::{Executor, beside};
-use crate::exit::{advice, advice_of_rules};
+use crate::exit::advice;
 use crate::stderr::{note, printable};
 
 /// How often the table is drawn, and what its rates are of.
@@ -38,15 +38,12 @@ impl View {
     }
 
     /// Shows what happens, but that the forwards in `announced` accept. Ends when the tunnel does.
-    ///
-    /// `has_tunnels`: whether it is known that the server runs with `--tunnels`.
     pub(super) async fn follow(
         self,
         tunnel: &Tunnel,
         events: TunnelEvents,
         links: Events,
         announced: Vec<Arc<str>>,
-        has_tunnels: bool,
         executor: Executor,
     ) {
         let table = (self == Self::Table).then(|| Table::new(announced.clone()));
@@ -58,7 +55,7 @@ impl View {
             }
         };
         let meanwhile = join(drawing, self.links(links)).map(drop);
-        beside(meanwhile, self.events(events, announced, has_tunnels)).await;
+        beside(meanwhile, self.events(events, announced)).await;
     }
 
     /// Shows why there is no connection to the server, each reason once, and that there is one again.
@@ -82,7 +79,7 @@ impl View {
         }
     }
 
-    async fn events(self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>, mut has_tunnels: bool) {
+    async fn events(self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
         while let Some(event) = events.next().await {
             let line = match (self, &event) {
                 (_, TunnelEvent::Listening { forward, .. }) => {
@@ -102,15 +99,18 @@ impl View {
                 (_, TunnelEvent::AcceptFailed { forward, error }) => {
                     Some(format!("{forward}: can't accept: {error}"))
                 }
+                (_, TunnelEvent::HandshakeFailed { forward, source, error, unreported, .. }) => {
+                    let source = source.map(|source| format!(" from {source}")).unwrap_or_default();
+                    let more = if *unreported > 0 { format!(" ({unreported} more)") } else { String::new() };
+                    Some(format!("refused {forward}{source}: {error}{more}"))
+                }
                 (_, TunnelEvent::Refused { connection, reason }) => {
-                    let advice = if has_tunnels { advice_of_rules(reason) } else { advice(reason) };
-                    Some(format!("refused {}: {reason}{advice}", name(connection)))
+                    Some(format!("refused {}: {reason}{}", name(connection), advice(reason)))
                 }
                 (Self::Lines, event) => line(event),
                 // The table counts these.
                 _ => None,
             };
-            has_tunnels |= matches!(event, TunnelEvent::Opened(_));
             if let Some(line) = line {
                 self.note(&line);
             }

@@ -50,6 +50,7 @@ fn a_stream_ends_as_a_call_does() {
     let one = server.call(&["--stream", "add", r#"{"a": 1, "b": 2}"#]).expect(0);
     assert_eq!(one.stdout, [r#"{"result":3}"#]);
     server.call(&["--stream", "error"]).expect(3).expect_stderr("ZeroDivisionError");
+    server.call(&["count", r#"{"to": 3}"#]).expect(1).expect_stderr("--stream");
     server.call(&["--stream", "nosuch"]).expect(4).expect_stderr("NoSuchMethod");
     server.call(&["--stream", "count", r#"{"to": 1, "every": -1}"#]).expect(3).expect_stderr("ValueError");
     // Unless the machine is too slow for the first item to come before the timeout.

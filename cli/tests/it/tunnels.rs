@@ -270,6 +270,24 @@ fn what_is_not_allowed_is_reset_and_said() {
 }
 
 #[test]
+fn a_client_that_names_no_target_is_shown() {
+    let setup = Setup::new("tokio");
+    let tunnel = setup.tunnel(&["-D", "0"]);
+    let mut client = TcpStream::connect(forwarding(&tunnel).0).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    tunnel.wait_for(&format!(" from {}: ", client.local_addr().unwrap()));
+}
+
+#[test]
+fn brackets_around_a_host_are_those_of_ssh() {
+    let setup = Setup::new("tokio");
+    let target = setup.target.replace("127.0.0.1", "[127.0.0.1]");
+    let mut tunnel = setup.tunnel(&["-W", &target]);
+    tunnel.stdin().write_all(b"one\n").unwrap();
+    assert_eq!(tunnel.end().expect(0).stdout, ["one"]);
+}
+
+#[test]
 fn the_reason_of_a_lost_connection_is_shown_once() {
     let setup = Setup::new("tokio");
     let tunnel = setup.tunnel(&["-R", &format!("0:{}", setup.target)]);

@@ -461,7 +461,7 @@ impl Network {
         let mut wakes = Wakes::default();
         if let Some(connection) = state.connections.get_mut(&end.connection) {
             connection.open[end.side] = false;
-            wakes = connection.pipes[1 - end.side].reset(now, now, now + delay);
+            wakes = connection.pipes[1 - end.side].abandon(now, now + delay);
             if connection.open == [false; 2] {
                 state.connections.remove(&end.connection);
             }

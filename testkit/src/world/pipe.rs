@@ -12,8 +12,8 @@ use bytes::Bytes;
 enum End {
     /// Nothing follows: the reader gets the end of the stream.
     Closed,
-    /// Unread bytes are lost. The writer gets the error at another time than the reader.
-    Reset { writer: Instant },
+    /// Unread bytes are lost. The writer gets the error, of this kind, at another time than the reader.
+    Reset { writer: Instant, kind: io::ErrorKind },
 }
 
 /// Latency, bandwidth and capacity of a pipe.
@@ -57,7 +57,7 @@ impl Pipe {
         match self.end {
             None => {}
             // The writer has not got the reset yet: its bytes are sent and lost. They are never read, so they keep their room.
-            Some((_, End::Reset { writer })) if writer > now => {
+            Some((_, End::Reset { writer, .. })) if writer > now => {
                 let room = self.room(travel, bytes);
                 if room == 0 && !bytes.is_empty() {
                     self.writer = Some(cx.waker().clone());
@@ -66,7 +66,10 @@ impl Pipe {
                 self.held += room;
                 return (Poll::Ready(Ok(room)), Wakes::default());
             }
-            Some(_) => return (Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())), Wakes::default()),
+            Some((_, End::Reset { kind, .. })) => return (Poll::Ready(Err(kind.into())), Wakes::default()),
+            Some((_, End::Closed)) => {
+                return (Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())), Wakes::default());
+            }
         }
         if bytes.is_empty() {
             // An empty chunk would be read as the end of the stream.
@@ -161,14 +164,25 @@ impl Pipe {
     /// Each side gets what arrives until it learns of the reset, and then an error. Of two resets, the one that it learns of first
     /// counts.
     pub(super) fn reset(&mut self, now: Instant, reader: Instant, writer: Instant) -> Wakes {
-        let (reader, writer) = match self.end {
-            None | Some((_, End::Closed)) => (reader, writer),
-            Some((at, End::Reset { writer: before })) if reader >= at && writer >= before => {
+        self.fail(now, reader, writer, io::ErrorKind::ConnectionReset)
+    }
+
+    /// Its reader is gone, which the writer learns at `writer`.
+    pub(super) fn abandon(&mut self, now: Instant, writer: Instant) -> Wakes {
+        self.fail(now, now, writer, io::ErrorKind::BrokenPipe)
+    }
+
+    fn fail(&mut self, now: Instant, reader: Instant, writer: Instant, kind: io::ErrorKind) -> Wakes {
+        let (reader, writer, kind) = match self.end {
+            None | Some((_, End::Closed)) => (reader, writer, kind),
+            Some((at, End::Reset { writer: before, .. })) if reader >= at && writer >= before => {
                 return Wakes::default();
             }
-            Some((at, End::Reset { writer: before })) => (reader.min(at), writer.min(before)),
+            Some((at, End::Reset { writer: before, kind: first })) => {
+                (reader.min(at), writer.min(before), if before <= writer { first } else { kind })
+            }
         };
-        self.end = Some((reader, End::Reset { writer }));
+        self.end = Some((reader, End::Reset { writer, kind }));
         let mut wakes = self.reader_learns(now, reader);
         wakes.0.extend(self.writer_learns(now, writer).0);
         wakes
@@ -184,7 +198,7 @@ impl Pipe {
         let ends = self.end.iter_mut().flat_map(|(at, end)| {
             let writer = match end {
                 End::Closed => None,
-                End::Reset { writer } => Some(writer),
+                End::Reset { writer, .. } => Some(writer),
             };
             [Some(at), writer].into_iter().flatten()
         });
@@ -203,7 +217,7 @@ impl Pipe {
         self.times().filter(|time| is_never(now, **time)).for_each(|time| *time = at);
         self.arrives = self.arrives.map(|arrives| if is_never(now, arrives) { at } else { arrives });
         let mut wakes = self.reader_learns(now, at);
-        if let Some((_, End::Reset { writer })) = self.end {
+        if let Some((_, End::Reset { writer, .. })) = self.end {
             wakes.0.extend(self.writer_learns(now, writer).0);
         }
         wakes

@@ -20,6 +20,9 @@ fn every_form_of_ssh_is_read() {
         ("/run/a.sock:/run/b.sock", "unix:/run/a.sock", "unix:/run/b.sock"),
         ("unix:/run/a.sock:unix:/run/b.sock", "unix:/run/a.sock", "unix:/run/b.sock"),
         ("8080:unix:80", "127.0.0.1:8080", "unix:80"),
+        ("8080:[localhost]:80", "127.0.0.1:8080", "localhost:80"),
+        ("[localhost]:8080:[10.1.2.3]:80", "127.0.0.1:8080", "10.1.2.3:80"),
+        ("[*]:8080:[db]:80", "0.0.0.0:8080", "db:80"),
     ] {
         let spec = text.parse::<ForwardSpec>().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(spec, ForwardSpec::new(listen.parse().unwrap(), target.parse().unwrap()), "{text}");

@@ -16,6 +16,9 @@ fn binds_are_those_of_ssh() {
         (":8080", tcp("0.0.0.0:8080")),
         ("10.1.2.3:80", tcp("10.1.2.3:80")),
         ("[::]:80", tcp("[::]:80")),
+        ("[127.0.0.1]:80", tcp("127.0.0.1:80")),
+        ("[localhost]:80", tcp("127.0.0.1:80")),
+        ("[*]:80", tcp("0.0.0.0:80")),
         ("[::ffff:127.0.0.1]:80", tcp("127.0.0.1:80")),
         ("/run/a.sock", ListenAddress::Unix("/run/a.sock".into())),
         ("unix:/run/a:b", ListenAddress::Unix("/run/a:b".into())),
@@ -29,7 +32,8 @@ fn errors_name_the_part_that_is_wrong() {
     for text in ["", "a", "65536", "+80", "127.0.0.1:", "127.0.0.1", "[::1]", "[::1]:x"] {
         assert_eq!(text.parse::<ListenAddress>(), Err(ParseListenAddressError::Port(text.to_owned())));
     }
-    for bind in ["db.internal", "127.1", "::1", "[::1", "[fe80::1%1]", "[127.0.0.1]", "**", " "] {
+    for bind in ["db.internal", "127.1", "::1", "[::1", "[fe80::1%1]", "[127.1]", "[[::1]]", "[]", "**", " "]
+    {
         let error = ParseListenAddressError::Address(bind.to_owned());
         assert_eq!(format!("{bind}:80").parse::<ListenAddress>(), Err(error));
     }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn watched(read: FileStamp) -> Watched {
-    Watched { path: "rules.toml".into(), read: Some(read), last: None, problem: None }
+    Watched { path: "rules.toml".into(), read: Some(read), last: None, restless: 0, problem: None }
 }
 
 /// Stamps of two files, as if one had been written over the other.
@@ -42,6 +42,30 @@ fn a_mistake_is_reported_once_and_read_again_when_the_file_changes() {
     assert!(file.look(Ok(new), |_| unreachable!("it has the same mistake")).is_none());
     assert!(file.look(Ok(old), mistake).is_none());
     assert!(matches!(file.look(Ok(old), |_| Ok(Rules::default())), Some(Ok(_))));
+}
+
+/// Otherwise who writes to it all the time keeps rights in force that are withdrawn.
+#[test]
+fn a_file_that_changes_all_the_time_is_read_at_every_fourth_look() {
+    let [first, second] = stamps();
+    let mut file = watched(FileStamp::of("PROTOCOL.md").unwrap());
+    for stamp in [second, first, second] {
+        assert!(file.look(Ok(stamp), |_| unreachable!("it may still be written")).is_none());
+    }
+    assert!(matches!(file.look(Ok(first), |_| Ok(Rules::default())), Some(Ok(_))));
+    assert!(file.look(Ok(first), |_| unreachable!("it was read")).is_none());
+    assert!(file.look(Ok(second), |_| unreachable!("it may still be written")).is_none());
+}
+
+/// What was written since is as wrong as before, and whoever wrote it has to be told.
+#[test]
+fn the_same_mistake_in_another_file_is_reported_again() {
+    let [old, new] = stamps();
+    let mut file = watched(old);
+    for stamp in [new, old] {
+        assert!(file.look(Ok(stamp), mistake).is_none());
+        assert!(matches!(file.look(Ok(stamp), mistake), Some(Err(RulesFileError::Rules { .. }))));
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Without networks of its own, a rule is about the public Internet. Every other address lies in a *special range*:
 //! loopback, link-local, private, and so on. A network names a special range if it lies within it: `10.1.0.0/16` and
 //! `10.0.0.0/8` do, `0.0.0.0/0` does not, although it contains 10.1.2.3. So a rule that allows "every address" has not
-//! allowed this host's own services and the cloud's metadata server by mistake.
+//! allowed loopback, the private network and the cloud's metadata server by mistake. It has allowed this host's own public
+//! addresses, if there are any: they are public like any other.
 //!
 //! IPv6 has several ways to write an IPv4 address, and a gateway may connect such an address to that IPv4 address. Hence
 //! both must be admitted: `64:ff9b::7f00:1` is loopback behind a NAT64 gateway. Only gateways with a prefix of their own

@@ -78,13 +78,13 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
         socket: server.settings.socket,
         timeout: server.settings.connect_timeout,
     };
-    // Counted before it is connected, so that no more are ever connected than may be.
     let admit = |address| {
         let permission = match address {
             Some(address) => permission.at(address).ok_or(Reason::Forbidden)?,
             None => permission.clone(),
         };
-        Ok((server.counts.take(&permission)?, permission))
+        // Counted before it is connected, so that no more are ever connected than may be.
+        Ok(move || Ok((server.counts.take(&permission)?, permission)))
     };
     let (user, target) = (guard.live.info.user.clone(), &target);
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {

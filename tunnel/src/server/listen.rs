@@ -1,5 +1,6 @@
 //! Listening for a peer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::connecting::Call;
 use crate::connection::Side;
 use crate::hub::Wanted;
 use crate::time::within;
-use crate::{ListenAddress, Permission, Reason, Requester, TunnelEvent, wire};
+use crate::{End, ListenAddress, Permission, Reason, Requester, TunnelEvent, wire};
 
 /// Answers `callosum.tunnel.listen`: listens until the caller gives the call up.
 pub(super) async fn listen(
@@ -35,14 +36,24 @@ pub(super) async fn listen(
     let seen = server.changes.load(Ordering::Acquire);
     let grant = server.grants.begin(requester.clone(), What::Listen(address.clone()));
     let permission = grant.given.ask(&*server.authorizer).await;
-    let permission = permission.ok_or_else(|| wire::refusal(Reason::Forbidden))?;
+    let refuse = |reason: Reason| {
+        tracing::info!(user = requester.user(), %address, %reason, "refused to listen for a peer");
+        wire::refusal(reason)
+    };
+    let permission = permission.ok_or_else(|| refuse(Reason::Forbidden))?;
     if server.hub.is_draining() {
-        return Err(wire::refusal(Reason::ShuttingDown));
+        return Err(refuse(Reason::ShuttingDown));
     }
-    let _counted = server.count_listener(requester.user()).map_err(wire::refusal)?;
-    let (listener, bound) = bind(&server, &address).await.map_err(wire::refusal)?;
+    let _counted = server.count_listener(requester.user()).map_err(refuse)?;
+    let (listener, bound) = bind(&server, &address).await.map_err(|error| {
+        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
+        wire::refusal(match error.kind() {
+            io::ErrorKind::AddrInUse => Reason::AddressInUse,
+            _ => Reason::Failed,
+        })
+    })?;
     if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
-        return Err(wire::refusal(Reason::Forbidden));
+        return Err(refuse(Reason::Forbidden));
     }
     let metadata = wire::listening(&bound)?;
     // A call with an ordering key waits for those before it, and the address must not.
@@ -53,6 +64,8 @@ pub(super) async fn listen(
     let forward: Arc<str> = bound.to_string().into();
     server.hub.events.send(TunnelEvent::Listening { forward: forward.clone(), address: bound });
     tracing::info!(user = requester.user(), %forward, "listening for a peer");
+    let mut logged =
+        Logged { user: requester.user().map(str::to_owned), forward: forward.clone(), end: None };
     let opener = Opener {
         peer: requester.peer.clone(),
         wait: Duration::ZERO,
@@ -66,24 +79,31 @@ pub(super) async fn listen(
     let draining = pin!(server.hub.until_draining());
     let stopped = grant.given.stop.or(select(accepting, draining)).await.map(drop);
     drop(writer);
-    Err(match stopped {
-        Err(end) => wire::failure(end),
-        Ok(_) => wire::refusal(Reason::ShuttingDown),
-    })
+    let end = stopped.err();
+    logged.end = Some(end.unwrap_or(End::ShutDown));
+    Err(end.map_or_else(|| wire::refusal(Reason::ShuttingDown), wire::failure))
+}
+
+/// A listener whose end is logged, also if its handler is dropped because the peer has given it up.
+struct Logged {
+    user: Option<String>,
+    forward: Arc<str>,
+    end: Option<End>,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let Self { user, forward, end } = self;
+        let end = end.map(tracing::field::display);
+        tracing::info!(user = user.as_deref(), %forward, end, "no longer listening for a peer");
+    }
 }
 
 /// Listens, and reports the address, with the port that the system chose.
-async fn bind(
-    server: &Shared,
-    address: &ListenAddress,
-) -> Result<(Box<dyn Listener>, ListenAddress), Reason> {
+async fn bind(server: &Shared, address: &ListenAddress) -> io::Result<(Box<dyn Listener>, ListenAddress)> {
     let options = server.settings.socket.owner_only();
-    let bound = server.hub.runtime.bind(&address.endpoint(), options).await;
-    let listener = bound.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => Reason::AddressInUse,
-        _ => Reason::Failed,
-    })?;
-    let bound = address.bound(&listener.endpoint().map_err(|_| Reason::Failed)?);
+    let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
+    let bound = address.bound(&listener.endpoint()?);
     Ok((listener, bound))
 }
 

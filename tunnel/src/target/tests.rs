@@ -98,6 +98,26 @@ fn ports_are_decimal_and_above_zero() {
 }
 
 #[test]
+fn brackets_may_stand_around_every_host() {
+    let read = |text: &str| text.parse::<Target>().map(|target| target.to_string());
+    for (text, target) in [
+        ("[localhost]:22", "localhost:22"),
+        ("[DB.internal.]:22", "db.internal:22"),
+        ("[127.0.0.1]:22", "127.0.0.1:22"),
+        ("[::1]:22", "[::1]:22"),
+        ("[unix]:22", "unix:22"),
+    ] {
+        assert_eq!(read(text), Ok(target.to_owned()));
+        assert_eq!(Target::parse(text).is_ok(), text == target, "{text}");
+    }
+    for text in
+        ["[]:22", "[[::1]]:22", "[db:22", "db]:22", "[127.1]:22", "[unix]:/run/a.sock", "[db]", "[db]:0"]
+    {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn paths_are_in_normal_form() {
     let longest = format!("/{}", "a".repeat(106));
     for path in ["/a", "/run/db.sock", "/run/..a/b..", "/run/a b", &longest] {

@@ -12,7 +12,6 @@ use super::{Forward, ForwardError, Shared, Tunnel, accepted};
 use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
 use crate::events::HandshakeError;
 use crate::hub::{Guard, Hub};
-use crate::live::Outcome;
 use crate::proxy::{self, Handshake, Progress, Request};
 use crate::relay::Relay;
 use crate::stop::Stop;
@@ -20,7 +19,7 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
 
-/// Clients of one forward that are still in their handshake. For one more, the oldest of the address with the most is reset, so that
+/// Clients of one forward that are still in their handshake, or refused and not closed. For one more, the oldest of the address with the most is reset, so that
 /// silent clients do not exclude others.
 const MAX_HANDSHAKES: usize = 1_024;
 
@@ -49,16 +48,25 @@ impl Tunnel {
         let accepting = async move {
             let handshakes = Handshakes::new(MAX_HANDSHAKES);
             accept_loop(&shared.hub, &forward, listener, |socket, address, source| {
-                let Some(unfinished) = Unfinished::begin(&handshakes, address) else {
-                    return failed(&shared.hub, &forward, source, HandshakeError::Evicted);
+                let client = Client { forward: forward.clone(), address: address.into(), source };
+                let Some(unfinished) = Unfinished::begin(&handshakes, &client) else {
+                    return failed(&shared.hub, &client, HandshakeError::Evicted);
                 };
-                let serving = negotiate(shared.clone(), forward.clone(), socket, source, unfinished);
+                let serving = negotiate(shared.clone(), handshakes.clone(), client, socket, unfinished);
                 shared.hub.runtime.spawn(Box::pin(serving));
             })
             .await;
         };
         self.shared.run(name, bound, accepting)
     }
+}
+
+/// A client of a forward.
+struct Client {
+    forward: Arc<str>,
+    /// Where it comes from, as its listener says.
+    address: Arc<str>,
+    source: Option<SocketAddr>,
 }
 
 /// A handshake that counts as unfinished until this is dropped.
@@ -69,10 +77,10 @@ struct Unfinished {
 
 impl Unfinished {
     /// Counts one more, for which another is evicted if there are too many. `None` if there are too many even so.
-    fn begin(handshakes: &Handshakes, address: &str) -> Option<Self> {
+    fn begin(handshakes: &Handshakes, client: &Client) -> Option<Self> {
         let evicted = Arc::<Stop>::default();
         let evict = evicted.clone();
-        let slot = handshakes.begin(address, move || evict.stop(End::Dropped))?;
+        let slot = handshakes.begin(&client.address, move || evict.stop(End::Dropped))?;
         Some(Self { _slot: slot, evicted })
     }
 }
@@ -80,17 +88,31 @@ impl Unfinished {
 /// Learns where to, and goes there.
 async fn negotiate(
     shared: Arc<Shared>,
-    forward: Arc<str>,
+    handshakes: Handshakes,
+    client: Client,
     mut socket: Accepted,
-    source: Option<SocketAddr>,
     unfinished: Unfinished,
 ) {
     let (hub, timeout) = (&shared.hub, shared.settings.handshake_timeout);
     let asking = within(&*hub.runtime, timeout, hub.unless_over(ask(socket.get())));
     let (error, reply) = match unfinished.evicted.or(asking).await {
         Ok(Some(Some(Ok(request)))) => {
+            let wanted = accepted(&client.forward, Some(request.target.clone()), client.source);
+            let guard = match shared.begin(wanted) {
+                Ok(guard) => guard,
+                Err(reason) => {
+                    return refuse(&shared, socket, &unfinished, &request.protocol.reply(Err(reason))).await;
+                }
+            };
             drop(unfinished);
-            return go(shared, forward, socket, source, request).await;
+            let span = guard.span.clone();
+            let refused = serve(&shared, guard, socket, request, client.source).instrument(span).await;
+            if let Some(socket) = refused
+                && let Some(unfinished) = Unfinished::begin(&handshakes, &client)
+            {
+                linger(&shared, socket, &unfinished).await;
+            }
+            return;
         }
         Ok(Some(Some(Err(Some(error))))) => {
             (HandshakeError::Malformed(error.to_string()), Some(error.reply()))
@@ -100,34 +122,20 @@ async fn negotiate(
         Ok(None) => (HandshakeError::TimedOut, None),
         Err(_) => (HandshakeError::Evicted, None),
     };
-    failed(hub, &forward, source, error);
+    failed(hub, &client, error);
     if let Some(reply) = reply {
-        let refusing = within(&*hub.runtime, timeout, hub.unless_over(refuse(socket.get(), &reply)));
-        let _ = unfinished.evicted.or(refusing).await;
+        refuse(&shared, socket, &unfinished, &reply).await;
     }
 }
 
 /// Reports a client that has named no target.
-fn failed(hub: &Hub, forward: &Arc<str>, source: Option<SocketAddr>, error: HandshakeError) {
+fn failed(hub: &Hub, client: &Client, error: HandshakeError) {
+    let Client { forward, source, .. } = client;
     tracing::debug!(%forward, source = source.map(tracing::field::display), %error, "a client's handshake failed");
     if let Some(unreported) = hub.failed_handshakes.take(hub.runtime.now()) {
-        let forward = forward.clone();
+        let (forward, source) = (forward.clone(), *source);
         hub.events.send(TunnelEvent::HandshakeFailed { forward, source, error, unreported });
     }
-}
-
-/// Opens the connection that a client has asked for.
-async fn go(
-    shared: Arc<Shared>,
-    forward: Arc<str>,
-    socket: Accepted,
-    source: Option<SocketAddr>,
-    request: Request,
-) {
-    let wanted = accepted(&forward, Some(request.target.clone()), source);
-    let Some(guard) = shared.begin(wanted) else { return };
-    let span = guard.span.clone();
-    serve(&shared, guard, socket, request, source).instrument(span).await;
 }
 
 /// Reads a complete handshake. The error is `None` for a client that has gone.
@@ -152,13 +160,15 @@ async fn ask(socket: &mut BoxSocket) -> Result<Request, Option<proxy::Error>> {
     }
 }
 
+/// Opens the connection that a client has asked for, and relays to its end. Returns the socket of a client that was refused, once it
+/// is told why: the connection has ended then, whenever the client closes its own.
 async fn serve(
     shared: &Arc<Shared>,
     mut guard: Guard,
     mut socket: Accepted,
     request: Request,
     source: Option<SocketAddr>,
-) {
+) -> Option<Accepted> {
     let Request { protocol, target, leftover } = request;
     let (runtime, live, opener) = (guard.runtime().clone(), guard.live.clone(), shared.opener());
     let opening = async {
@@ -171,7 +181,7 @@ async fn serve(
         Ok(opened) => opened,
         Err(end) => Err(crate::connecting::unopened(end)),
     };
-    let outcome: Outcome = match opened {
+    match opened {
         Ok((mut writer, reader)) => {
             live.open();
             let size = leftover.len();
@@ -182,26 +192,50 @@ async fn serve(
             let incoming = answered(protocol.reply(Ok(())), reader);
             let relaying = Relay::new(runtime.clone(), live.clone(), socket.take(), writer, incoming);
             let times = Times { open: opener.open, idle: None };
-            until_stopped(&guard, relay(&*runtime, &live, times, relaying)).await
+            let outcome = until_stopped(&guard, relay(&*runtime, &live, times, relaying)).await;
+            guard.set(outcome);
+            None
         }
         Err(reason) => {
             let reply = protocol.reply(Err(reason));
-            let refusing = within(&*runtime, shared.settings.handshake_timeout, refuse(socket.get(), &reply));
+            let telling = within(&*runtime, shared.settings.handshake_timeout, tell(socket.get(), &reply));
             // A client that does not take the reply is reset, and so is one for which a drain has no more time.
-            if let Ok(Some(Ok(()))) = guard.live.stop.or(refusing).await {
-                drop(socket.take());
-            }
-            Err(reason)
+            let told = guard.live.stop.or(telling).await;
+            guard.set(Err(reason));
+            matches!(told, Ok(Some(Ok(())))).then_some(socket)
         }
-    };
-    guard.set(outcome);
+    }
 }
 
-/// Tells a client why, ends what this side writes, and reads to the end of what the client writes: a socket with unread bytes would be
-/// reset when it is dropped, maybe before the client has read the reply.
-async fn refuse(socket: &mut BoxSocket, reply: &[u8]) -> std::io::Result<()> {
+/// Tells a client why it gets no connection.
+async fn refuse(shared: &Shared, mut socket: Accepted, unfinished: &Unfinished, reply: &[u8]) {
+    let hub = &shared.hub;
+    let telling = hub.unless_over(tell(socket.get(), reply));
+    let told = within(&*hub.runtime, shared.settings.handshake_timeout, telling);
+    if let Ok(Some(Some(Ok(())))) = unfinished.evicted.or(told).await {
+        linger(shared, socket, unfinished).await;
+    }
+}
+
+/// Waits until a client that was told why has closed its connection. A socket with unread bytes would be reset when it is dropped, maybe
+/// before the client has read the reply.
+async fn linger(shared: &Shared, mut socket: Accepted, unfinished: &Unfinished) {
+    let hub = &shared.hub;
+    let ending = hub.unless_over(read_to_end(socket.get()));
+    let ended = within(&*hub.runtime, shared.settings.handshake_timeout, ending);
+    // Not reset if the tunnel is over, since the client may still read.
+    if let Ok(Some(Some(Ok(())) | None)) = unfinished.evicted.or(ended).await {
+        drop(socket.take());
+    }
+}
+
+/// Writes the reply, and ends what this side writes.
+async fn tell(socket: &mut BoxSocket, reply: &[u8]) -> std::io::Result<()> {
     write_all(socket, reply).await?;
-    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_close(cx)).await?;
+    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_close(cx)).await
+}
+
+async fn read_to_end(socket: &mut BoxSocket) -> std::io::Result<()> {
     let (mut buffer, mut unread) = (vec![0; READ], 0);
     while unread < MAX_UNREAD {
         match read(socket, &mut buffer).await? {

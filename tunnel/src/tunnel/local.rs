@@ -22,7 +22,7 @@ impl Tunnel {
         let forward = name.clone();
         let accepting = async move {
             accept_loop(&shared.hub, &forward, listener, |socket, _, source| {
-                let Some(mut guard) = shared.begin(accepted(&forward, Some(target.clone()), source)) else {
+                let Ok(mut guard) = shared.begin(accepted(&forward, Some(target.clone()), source)) else {
                     return;
                 };
                 let Ok(metadata) = wire::connect(Some(&target), source) else {

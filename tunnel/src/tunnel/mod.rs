@@ -83,8 +83,8 @@ impl TunnelSettings {
         self
     }
 
-    /// How long the handshake of a SOCKS5 or HTTP CONNECT client may take; then the client's connection is closed.
-    /// Default 10 s.
+    /// How long the handshake of a SOCKS5 or HTTP CONNECT client may take, and the client until it closes once it is refused; then
+    /// its connection is closed. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
@@ -243,10 +243,12 @@ impl Shared {
         Opener { peer: self.peer.clone(), wait, open }
     }
 
-    /// Registers a connection, unless there are too many.
-    fn begin(self: &Arc<Self>, wanted: Wanted) -> Option<Guard> {
-        let guard = self.hub.begin(wanted, Arc::default()).ok()?;
-        guard.unless_full(self.settings.max_connections).ok()
+    /// Registers a connection.
+    ///
+    /// # Errors
+    /// If there are too many, or the tunnel is draining.
+    fn begin(self: &Arc<Self>, wanted: Wanted) -> Result<Guard, Reason> {
+        self.hub.begin(wanted, Arc::default())?.unless_full(self.settings.max_connections)
     }
 
     async fn bind(

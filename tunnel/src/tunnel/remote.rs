@@ -117,7 +117,9 @@ impl Asking {
                     Ok(listening) => break listening,
                     Err(again) => reason = again,
                 }
-                pause = (pause * 2).min(RETRY[1]);
+                if !away {
+                    pause = (pause * 2).min(RETRY[1]);
+                }
             };
             let (forward, address) = (self.name(&listening.address), listening.address.clone());
             tracing::info!(%forward, "the other side listens again");
@@ -198,7 +200,7 @@ async fn connect(incoming: Arc<Incoming>, call: Call) -> HandlerResult<()> {
         target: Some(target.clone()),
         source,
     };
-    let Some(guard) = shared.begin(wanted) else { return Err(wire::refusal(Reason::Busy)) };
+    let guard = shared.begin(wanted).map_err(wire::refusal)?;
     let dialer = Dialer {
         runtime: &*shared.hub.runtime,
         resolver: &*shared.settings.resolver,
@@ -213,5 +215,5 @@ async fn connect(incoming: Arc<Incoming>, call: Call) -> HandlerResult<()> {
         Ok(Setup { preface, idle: None, held: () })
     };
     let span = guard.span.clone();
-    serve(guard, call, dialer, target, |_| Ok(()), set_up).instrument(span).await
+    serve(guard, call, dialer, target, |_| Ok(|| Ok(())), set_up).instrument(span).await
 }

@@ -120,6 +120,49 @@ fn a_rule_limits_connections_at_a_time() {
     });
 }
 
+/// Of a name's addresses, one has reached the limit of its rule, and another is forbidden.
+#[test]
+fn a_limit_is_told_rather_than_a_forbidden_address_of_the_name() {
+    check(0..3, |world| async move {
+        let set = RuleSet::new(rules(
+            r#"
+                [[connect]]
+                name = "local"
+                users = ["alice"]
+                hosts = ["both.example"]
+                networks = ["127.0.0.0/8"]
+                ports = [80]
+                max_connections = 1
+            "#,
+        ));
+        let rig = rig(&world, "alice", &set).await;
+        let mut listener = listen(&rig.server, "127.0.0.1:80").await;
+        let forward = rig.tunnel.local(free(), "both.example:80".parse().unwrap()).await.unwrap();
+        let _here = rig.open(&forward).await;
+        let _there = listener.accept().await.unwrap();
+        assert_eq!(refused(&rig, "both.example:80").await, Reason::Busy);
+    });
+}
+
+/// What may be connected to has all of the time, however many others the name has.
+#[test]
+fn forbidden_addresses_take_no_time_from_the_others() {
+    check(0..2, |world| async move {
+        let names = Names::default().with("ten.internal", &[&[TARGET][..], &["127.0.0.1"; 9]].concat());
+        let settings = ServerSettings::default().resolver(names);
+        let authorizer = RuleSet::new(rules(RULES)).anonymous("alice");
+        let (rig, serving, tunnelling) =
+            Rig::undriven(&world, authorizer, settings, TunnelSettings::default()).await;
+        rig.server.spawn(serving);
+        rig.client.spawn(tunnelling);
+        world.partition(&rig.server, &rig.target);
+        let before = world.elapsed();
+        assert_eq!(refused(&rig, "ten.internal:80").await, Reason::TimedOut);
+        let took = world.elapsed() - before;
+        assert!(took >= 10 * SECOND && took < 11 * SECOND, "{took:?}");
+    });
+}
+
 #[test]
 fn an_idle_connection_is_closed_and_one_that_is_used_is_not() {
     check(0..3, |world| async move {

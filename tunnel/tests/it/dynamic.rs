@@ -116,9 +116,59 @@ fn a_client_that_was_refused_outlasts_no_drain() {
         assert_eq!(ask(&mut here, &socks(TARGET, 81)).await, 5);
         let before = world.elapsed();
         // It knows, and does not close.
-        assert_eq!(rig.tunnel.drain(SECOND).await, Drained::DeadlinePassed);
-        assert!(world.elapsed() - before < 2 * SECOND, "{:?}", world.elapsed() - before);
-        expect_reset(&mut here).await;
+        assert_eq!(rig.tunnel.drain(SECOND).await, Drained::Completely);
+        assert!(world.elapsed() - before < 100 * MS, "{:?}", world.elapsed() - before);
+        expect_end(&mut here).await;
+    });
+}
+
+#[test]
+fn a_refusal_is_seen_at_once_and_its_client_has_time_to_read_it() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut events = rig.tunnel.events();
+        let before = world.elapsed();
+        let mut here = rig.open(&forward).await;
+        assert_eq!(ask(&mut here, &socks(TARGET, 81)).await, 5);
+        assert_eq!(refusal(&mut events).await, Reason::Refused);
+        assert!(world.elapsed() - before < SECOND, "{:?}", world.elapsed() - before);
+        assert!(rig.tunnel.connections().is_empty());
+        expect_end(&mut here).await;
+        // The other half has the time of a handshake.
+        write(&mut here, "still there").await;
+        world.sleep(11 * SECOND).await;
+        here.write_all(b"too late").await.unwrap_err();
+    });
+}
+
+/// Each protocol has a code for it.
+#[test]
+fn a_client_learns_that_there_are_too_many_or_that_no_more_are_opened() {
+    check(0..3, |world| async move {
+        let rig = Rig::with(&world, Anyone, TunnelSettings::default().max_connections(1)).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut first = rig.open(&forward).await;
+        assert_eq!(ask(&mut first, &socks(TARGET, 80)).await, 0);
+        let mut there = listener.accept().await.unwrap().0;
+        let http = format!("CONNECT {TARGET}:80 HTTP/1.1\r\n\r\n");
+        let mut here = rig.open(&forward).await;
+        assert_eq!(ask(&mut here, &socks(TARGET, 80)).await, 1, "one too many");
+        let mut here = rig.open(&forward).await;
+        write(&mut here, &http).await;
+        assert!(head(&mut here).await.starts_with("HTTP/1.1 503 "));
+        let mut early = [rig.open(&forward).await, rig.open(&forward).await];
+        let draining = rig.tunnel.drain(60 * SECOND);
+        let asking = async {
+            world.sleep(SECOND).await;
+            assert_eq!(ask(&mut early[0], &socks(TARGET, 80)).await, 3, "no more");
+            write(&mut early[1], &http).await;
+            assert!(head(&mut early[1]).await.starts_with("HTTP/1.1 503 "));
+            there.close().await.unwrap();
+            first.close().await.unwrap();
+        };
+        assert_eq!(futures_util::future::join(draining, asking).await.0, Drained::Completely);
     });
 }
 

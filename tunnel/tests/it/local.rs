@@ -1,16 +1,20 @@
 //! Local forwards, and what every tunnelled connection does, on virtual time.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::support::*;
 use callosum_runtime::Drained;
-use callosum_testkit::world::{Link, check};
+use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
+use callosum_testkit::world::{Link, World, check};
 use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
-use futures_util::{AsyncReadExt, AsyncWriteExt};
+use futures_util::{AsyncReadExt, AsyncWriteExt, TryStreamExt};
 
 #[test]
 fn bytes_go_both_ways() {
@@ -123,6 +127,58 @@ fn a_reset_after_the_end_is_passed_on() {
     });
 }
 
+/// The socket is not read while the stream has no room, so a read does not find out. Nor does the other side notice the end of the
+/// call by reading, while its socket takes nothing.
+#[test]
+fn a_reset_is_passed_on_to_who_reads_nothing() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        for (client_resets, has_ended) in [(true, false), (false, false), (false, true)] {
+            let (mut events, mut serving) = (rig.tunnel.events(), rig.serving.events());
+            let (here, there) = rig.through().await;
+            let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+            if has_ended {
+                second.close().await.unwrap();
+                expect_end(&mut first).await;
+            }
+            fill(&world, &mut first).await;
+            let before = world.elapsed();
+            first.reset_on_drop();
+            drop(first);
+            let ends = (end(&mut events).await, end(&mut serving).await);
+            let expected = match client_resets {
+                true => (End::ResetHere, End::ResetThere),
+                false => (End::ResetThere, End::ResetHere),
+            };
+            assert_eq!(ends, expected);
+            expect_reset(&mut second).await;
+            assert!(world.elapsed() - before < 11 * SECOND, "{:?}", world.elapsed() - before);
+        }
+    });
+}
+
+/// A writer that is gone, as one of a Unix socket, has not reset what it wrote: however late it is read.
+#[test]
+fn who_has_gone_after_writing_waits_for_its_reader() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        let (mut here, mut there) = rig.through().await;
+        // Until the socket is full and stays so: little room in the stream is used only when the relay is polled for another reason.
+        let mut written = 0;
+        loop {
+            match fill(&world, &mut here).await {
+                0 => break,
+                more => written += more,
+            }
+            world.sleep(6 * SECOND).await;
+        }
+        drop(here);
+        world.sleep(60 * SECOND).await;
+        let mut read = vec![0; written];
+        there.read_exact(&mut read).await.unwrap();
+    });
+}
+
 /// The client has ended, and goes before its target is connected: nobody connects for it any more.
 #[test]
 fn a_reset_after_the_end_gives_up_what_is_being_opened() {
@@ -172,6 +228,61 @@ fn what_was_read_before_a_reset_is_written_before_it() {
     });
 }
 
+/// Holds what it is given until it is flushed, which takes two seconds, as one that writes on another thread does.
+struct Slow {
+    held: Vec<u8>,
+    arrived: Arc<Mutex<Vec<u8>>>,
+    runtime: Arc<dyn Runtime>,
+    flush: Option<Pin<Box<dyn Timer>>>,
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { held, arrived, runtime, flush } = &mut *self;
+        if !held.is_empty() {
+            let timer = flush.get_or_insert_with(|| runtime.timer(from_now(&**runtime, 2 * SECOND)));
+            ready!(timer.as_mut().poll(cx));
+            *flush = None;
+            arrived.lock().unwrap().append(held);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+#[test]
+fn what_came_before_a_reset_is_flushed() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let output =
+            Slow { held: Vec::new(), arrived: arrived.clone(), runtime: rig.client.runtime(), flush: None };
+        let target = format!("{TARGET}:80").parse().unwrap();
+        let input = futures_util::stream::pending::<io::Result<Vec<u8>>>().into_async_read();
+        let pipe = rig.tunnel.pipe(target, input, output);
+        let resetting = async {
+            let mut there = listener.accept().await.unwrap().0;
+            write(&mut there, vec![7; 100_000]).await;
+            while rig.serving.connections()[0].from_target < 100_000 {
+                world.sleep(MS).await;
+            }
+            there.reset_on_drop();
+        };
+        let (ended, ()) = futures_util::future::join(pipe, resetting).await;
+        assert_eq!(ended, Ok(End::ResetThere));
+        assert_eq!(arrived.lock().unwrap().len(), 100_000);
+    });
+}
+
 /// A target that answers, takes no more and goes: what it had answered arrives, and then the reset, not an end.
 #[test]
 fn what_a_target_said_before_it_went_arrives() {
@@ -206,6 +317,19 @@ fn a_client_that_reads_sees_the_end_of_a_target_that_went() {
     });
 }
 
+/// Writes as much as there is room for on the way, which is bounded; returns the number of bytes.
+async fn fill(world: &World, socket: &mut BoxSocket) -> usize {
+    let mut taken = 0;
+    loop {
+        let full = world.sleep(SECOND);
+        let write = poll_fn(|cx| Pin::new(&mut *socket).poll_write(cx, &[7; 10_000]));
+        match select(std::pin::pin!(write), std::pin::pin!(full)).await {
+            Either::Left((size, _)) => taken += size.unwrap(),
+            Either::Right(_) => return taken,
+        }
+    }
+}
+
 #[test]
 fn a_writer_waits_for_its_reader_and_for_nobody_else() {
     check(0..3, |world| async move {
@@ -216,16 +340,7 @@ fn a_writer_waits_for_its_reader_and_for_nobody_else() {
         let mut unread = listener.accept().await.unwrap().0;
         let mut other = rig.open(&forward).await;
         let mut echo = listener.accept().await.unwrap().0;
-        let mut taken = 0;
-        // As much as there is room for on the way, which is bounded.
-        loop {
-            let full = world.sleep(SECOND);
-            let write = poll_fn(|cx| Pin::new(&mut stalled).poll_write(cx, &[7; 10_000]));
-            match select(std::pin::pin!(write), std::pin::pin!(full)).await {
-                Either::Left((size, _)) => taken += size.unwrap(),
-                Either::Right(_) => break,
-            }
-        }
+        let taken = fill(&world, &mut stalled).await;
         assert!(taken > 100_000 && taken < 4_000_000, "{taken} bytes");
         let before = world.elapsed();
         for _ in 0..10 {

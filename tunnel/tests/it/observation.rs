@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
 use callosum_testkit::world::check;
-use callosum_tunnel::{End, Reason, Side, TunnelEvent};
+use callosum_tunnel::{End, Reason, RuleSet, Rules, Side, TunnelEvent, TunnelSettings};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -199,6 +199,71 @@ fn each_connection_has_a_span_on_either_side() {
     }
     assert!(ours.contains(&format!(" end={} ", End::Closed)), "{ours}");
     assert!(refused_here.contains(&format!(" end={} ", Reason::Refused)), "{refused_here}");
+}
+
+/// Writes down the events that belong to no connection.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("callosum_tunnel::server")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut Fields(&mut line));
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn what_becomes_of_each_listener_of_a_peer_is_logged() {
+    let lines = Lines::default();
+    let guard = tracing::subscriber::set_default(lines.clone());
+    check(0..1, |world| async move {
+        let rules =
+            "[[listen]]\nname = \"a\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [80, 81]\n";
+        let authorizer = RuleSet::new(Rules::parse(rules).unwrap()).anonymous("alice");
+        let rig = Rig::with(&world, authorizer, TunnelSettings::default()).await;
+        let _taken = listen(&rig.server, "127.0.0.1:81").await;
+        let remote = async |port| {
+            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            rig.tunnel.remote(address, "127.0.0.1:80".parse().unwrap()).await
+        };
+        remote(82).await.unwrap_err();
+        remote(81).await.unwrap_err();
+        let forward = remote(80).await.unwrap();
+        forward.close();
+        while connect(&rig.server, forward.address()).await.is_ok() {
+            world.sleep(MS).await;
+        }
+    });
+    drop(guard);
+    let lines = lines.0.lock().unwrap();
+    let [forbidden, in_use, opened, closed] = &lines[..] else { panic!("{lines:#?}") };
+    for (line, parts) in [
+        (forbidden, ["refused to listen", "address=127.0.0.1:82", "the rules forbid it"]),
+        (in_use, ["can't listen", "address=127.0.0.1:81", "error="]),
+        (opened, ["listening for a peer", "forward=127.0.0.1:80", ""]),
+        (closed, ["no longer listening", "forward=127.0.0.1:80", ""]),
+    ] {
+        for part in parts {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+    }
 }
 
 #[cfg(feature = "metrics")]

@@ -1,6 +1,9 @@
 //! Remote forwards, on virtual time.
 
+use std::time::Duration;
+
 use crate::support::*;
+use callosum_runtime::SocketOptions;
 use callosum_testkit::world::check;
 use callosum_tunnel::{
     Authorizer, End, ForwardError, ListenAddress, Permission, Reason, Requester, Target, TunnelEvent,
@@ -73,6 +76,35 @@ fn the_listener_is_taken_up_again_after_a_reconnect() {
             let mut here = listener.accept().await.unwrap().0;
             write(&mut there, "ping").await;
             expect(&mut here, "ping").await;
+        }
+    });
+}
+
+/// The wait for a link is no pause of those between attempts.
+#[test]
+fn the_pauses_begin_with_the_first_refusal() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = remote(&rig).await;
+        let mut events = rig.tunnel.events();
+        world.reset(&rig.server, &rig.client);
+        let mut next = async || {
+            event(&mut events, |event| match event {
+                TunnelEvent::ListenFailed { reason, after, .. } => Some((reason, after)),
+                _ => None,
+            })
+            .await
+        };
+        assert_eq!(next().await, (Reason::NotConnected, Duration::ZERO));
+        let (runtime, address) = (rig.server.runtime(), endpoint(forward.address()));
+        let _taken = loop {
+            match runtime.bind(&address, SocketOptions::default()).await {
+                Ok(listener) => break listener,
+                Err(_) => world.sleep(Duration::from_micros(100)).await,
+            }
+        };
+        for seconds in [1, 2, 4] {
+            assert_eq!(next().await, (Reason::AddressInUse, seconds * SECOND));
         }
     });
 }
