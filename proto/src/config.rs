@@ -42,7 +42,7 @@ pub struct ConnectionConfig {
     /// Unread streams don't delay other streams while their initial windows take up no more than half of
     /// `connection_window`: with the defaults, up to 3,072 streams.
     pub first_window: u64,
-    /// Window of a stream after that, in bytes. It doubles whenever the application reads a whole window
+    /// Window of a stream once half of `first_window` has been read, in bytes. It doubles whenever the application reads a whole window
     /// in less than two round trips, up to a part of `connection_window`. Less than 1 KiB counts as 1 KiB.
     /// Default: 256 KiB.
     pub stream_window: u64,

@@ -29,7 +29,7 @@ pub enum CancelReason {
     TimedOut,
     /// The connection to the caller has ended.
     Disconnected,
-    /// The grace period of the endpoint's shutdown is over; or its driver was dropped.
+    /// The grace period of the endpoint's shutdown is over; or its driver, or the task of this link, was dropped.
     Shutdown,
 }
 

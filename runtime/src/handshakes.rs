@@ -1,4 +1,6 @@
 //! Unfinished handshakes: their limit, and which is evicted when it is exceeded.
+//!
+//! Not responsible for how long a handshake may take, nor for what ends the connection of an evicted one: who began it is told.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +12,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use crate::lock::Mutex;
+use crate::lock::{Mutex, drop_caught};
 use crate::waiters::caught;
 
 /// Limits unfinished handshakes, for what accepts connections from anybody. Cheap to clone; all clones are the same.
@@ -46,11 +48,14 @@ impl Handshakes {
         let place: Arc<Place> = Arc::new(Place { name, evicted: AtomicBool::new(false), evict });
         places.opening.insert(&place.name, place.clone());
         drop(places);
+        let slot = HandshakeSlot { places: self.places.clone(), place };
         if let Some(evicted) = evicted {
             evicted.evicted.store(true, Release);
             caught(|| (evicted.evict)());
+            // It may be the last reference to what the application is told with.
+            drop_caught("what evicts a handshake", evicted);
         }
-        Some(HandshakeSlot { places: self.places.clone(), place })
+        Some(slot)
     }
 }
 
@@ -91,7 +96,7 @@ impl fmt::Debug for HandshakeSlot {
     }
 }
 
-/// Where connections come from, as far as one attacker is likely to have it for himself: an IPv4 address, or the half of
+/// Where connections come from, as far as one attacker is likely to have it alone: an IPv4 address, or the half of
 /// an IPv6 address that names a network (RFC 4291, section 2.5.4). Of others, such as `ipc://`, all that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
@@ -117,8 +122,8 @@ struct Name {
     number: u64,
 }
 
-/// An endpoint's unfinished handshakes, in two classes: those that wait for the peer, and those that wait for the
-/// authenticator. For a new connection past the limit, in the class with more handshakes, the oldest handshake of the
+/// Unfinished handshakes, in two classes: those that wait for the peer, and those that wait for the authenticator, which only
+/// an endpoint has. For a new connection past the limit, in the class with more handshakes, the oldest handshake of the
 /// source with the most is evicted.
 ///
 /// So a source that opens too many evicts its own. Many sources reduce each other source to as many as each of them
@@ -278,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_from_one_address_makes_way_for_himself() {
+    fn a_source_with_too_many_evicts_its_own() {
         let mut four = Four::default();
         assert!(four.all([OTHER[0], ONE[0], ONE[1], ONE[2]]).is_empty());
         assert_eq!(four.all([ONE[0], ONE[1], ONE[2]]), [2, 3, 4], "the oldest of the source with the most");
     }
 
     #[test]
-    fn the_oldest_makes_way_among_many_sources() {
+    fn the_oldest_is_evicted_among_many_sources() {
         let mut four = Four::default();
         assert!(four.all(["a", "b", "c", "d"]).is_empty());
         assert_eq!(four.all(["e", "f", "a", "b"]), [1, 2, 3, 4]);

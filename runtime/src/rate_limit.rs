@@ -1,4 +1,6 @@
 //! Limits how many events of one kind are reported in a second.
+//!
+//! For events that anybody can cause. Those past the limit are counted, and the next one that is reported says how many there were.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
-//! The interface of an executor: tasks, timers and byte streams. And, for what is built on endpoints, [`Waiters`] and
-//! [`Broadcast`], which wake the application's tasks, and the limits [`RateLimit`] and [`Handshakes`].
+//! The interface of an executor: tasks, timers and byte streams.
+//!
+//! It also has what others may need that are built on endpoints: [`Waiters`] and [`Broadcast`], which wake the application's tasks,
+//! and the limits [`RateLimit`] and [`Handshakes`].
 
 use std::fmt::Debug;
 use std::future::Future;

@@ -44,7 +44,7 @@ impl Dialer<'_> {
     /// tried, and gives what is held while it is connected to. A Unix socket has no address.
     ///
     /// # Errors
-    /// What became of the last address that was tried. If none was, why one was not that is not forbidden.
+    /// What became of the last address that was tried. If none was, why an allowed one was not; [`Reason::Forbidden`] if none is allowed.
     pub(crate) async fn dial<A, T>(
         &self,
         target: &Target,

@@ -12,8 +12,8 @@ use crate::target::{parse_path, parse_port};
 /// Where connections are accepted: `127.0.0.1:8080`, `[::1]:8080` or `unix:/run/proxy.sock`.
 ///
 /// As a text, `PORT` alone and `localhost:PORT` are 127.0.0.1, `*:PORT` and `:PORT` are 0.0.0.0 (every IPv4 address;
-/// every address is `[::]:PORT`), and a path may stand without `unix:`. The address may be in brackets, as an IPv6 address has to be. Names of hosts are not taken: what they resolve
-/// to may change between the check and the listen. [`Display`] writes what [`FromStr`] reads.
+/// every address is `[::]:PORT`), and a path may stand without `unix:`. The address may be in brackets, as an IPv6 address
+/// has to be. Names of hosts are not taken: what they resolve to may change between the check and the listen. [`Display`] writes what [`FromStr`] reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddress {

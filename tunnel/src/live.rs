@@ -1,4 +1,6 @@
 //! A connection that lives: its byte counts, and whether it is open.
+//!
+//! Shared between the task that relays and the list of connections. Not responsible for the relaying itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -71,7 +71,7 @@ struct Watched {
     /// The file's stamp at the last check.
     last: Option<FileStamp>,
     /// How often in a row it has changed since the check before.
-    restless: u32,
+    changes_in_a_row: u32,
     /// The last error that was logged, of what the file was then.
     problem: Option<String>,
 }
@@ -113,7 +113,10 @@ impl RuleSet {
         // Before it is read: what changes after this is seen.
         let look = FileStamp::of(&path).ok();
         let rules = read(&path)?;
-        Ok(Self::with(rules, Some(Watched { path, read: look, last: None, restless: 0, problem: None })))
+        Ok(Self::with(
+            rules,
+            Some(Watched { path, read: look, last: None, changes_in_a_row: 0, problem: None }),
+        ))
     }
 
     fn with(rules: Rules, file: Option<Watched>) -> Self {
@@ -167,7 +170,7 @@ impl RuleSet {
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
         let look = FileStamp::of(&file.path).ok();
         self.put(read(&file.path)?);
-        (file.read, file.last, file.restless, file.problem) = (look, None, 0, None);
+        (file.read, file.last, file.changes_in_a_row, file.problem) = (look, None, 0, None);
         drop(file);
         self.shared.changed.wake_all();
         Ok(())
@@ -223,10 +226,10 @@ impl Watched {
         stamp: io::Result<FileStamp>,
         read: impl FnOnce(&Path) -> Result<Rules, RulesFileError>,
     ) -> Option<Result<Rules, RulesFileError>> {
-        let restless = std::mem::take(&mut self.restless);
+        let changes_in_a_row = std::mem::take(&mut self.changes_in_a_row);
         let rules = match stamp {
             Ok(stamp) if self.read == Some(stamp) => return None,
-            Ok(stamp) if self.last == Some(stamp) || restless == RETRIES => {
+            Ok(stamp) if self.last == Some(stamp) || changes_in_a_row == RETRIES => {
                 let is_other = self.last.replace(stamp) != Some(stamp);
                 let rules = read(&self.path);
                 self.read = Some(stamp).filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
@@ -237,12 +240,13 @@ impl Watched {
             }
             Ok(stamp) => {
                 self.last = Some(stamp);
-                self.restless = restless + 1;
+                self.changes_in_a_row = changes_in_a_row + 1;
                 self.problem = None;
                 return None;
             }
             Err(error) => {
                 self.read = None;
+                self.changes_in_a_row = changes_in_a_row;
                 Err(RulesFileError::Io { path: self.path.clone(), error })
             }
         };

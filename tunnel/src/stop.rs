@@ -1,4 +1,6 @@
-//! Ends what runs for long from outside.
+//! Ends what runs for long from outside: a connection, or a listener.
+//!
+//! The task that relays waits for it beside everything else. The first reason for the end counts.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

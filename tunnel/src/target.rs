@@ -16,8 +16,9 @@ const MAX_LABEL: usize = 63;
 
 /// Where a tunnelled connection goes, as the end that opens it names it: `db.internal:5432`, `[::1]:80` or `unix:/run/db.sock`.
 ///
-/// In a text, the host may be in brackets, as an IPv6 address has to be. [`Display`] writes what [`FromStr`] reads. One that was built otherwise than from a text, and has no text of its own
-/// (port 0, a name in upper case, a path with `..`), is allowed by no rule.
+/// In a text, the host may be in brackets, as an IPv6 address has to be. [`Display`] writes what [`FromStr`] reads. One that
+/// was built otherwise than from a text, and has no text of its own (port 0, a name in upper case, a path with `..`), is allowed by
+/// no rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Target {

@@ -1,4 +1,7 @@
 //! How much of the bodies that are being sent is left.
+//!
+//! Arguments and results are counted apart: a connection whose results wait is backlogged, and one whose arguments wait is not, since the
+//! peer may grant credit for them only once their handler has started.
 
 use crate::ids::StreamId;
 

@@ -20,8 +20,8 @@ use crate::Codec;
 /// Reads an argument or a result as it arrives.
 ///
 /// It is a [`Stream`] of pieces of bytes as they arrived, and an [`AsyncRead`], whose errors contain a [`BodyError`].
-/// Reading grants the other side credit to send more; if you don't read, only this stream stalls. At most 16 KiB wait
-/// here until 8 KiB have been read, then [`Limits::stream_window`](crate::Limits::stream_window), and more if the round
+/// Reading grants the other side credit to send more; if you don't read, only this stream stalls. At most 32 KiB wait
+/// here until half of them have been read, then [`Limits::stream_window`](crate::Limits::stream_window), and more if the round
 /// trip limits the rate.
 ///
 /// # Cancel safety

@@ -215,7 +215,7 @@ impl Drop for Witness {
 
 /// An executor may drop the task of a link while the endpoint is still ending.
 #[test]
-fn a_handler_whose_link_is_cut_by_a_shutdown_learns_of_the_shutdown() {
+fn a_handler_whose_link_is_closed_by_a_shutdown_learns_of_the_shutdown() {
     let world = World::new(1);
     let (server, client) = (world.host("server"), world.host("client"));
     world.run(async {

@@ -1,4 +1,6 @@
 //! Moving the pieces of a stream to a socket: several with one call of the system.
+//!
+//! What is taken from the stream gives its writer credit for more, so only so much is taken as the socket is about to be given.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};

@@ -1,7 +1,7 @@
 use super::*;
 
 fn watched(read: FileStamp) -> Watched {
-    Watched { path: "rules.toml".into(), read: Some(read), last: None, restless: 0, problem: None }
+    Watched { path: "rules.toml".into(), read: Some(read), last: None, changes_in_a_row: 0, problem: None }
 }
 
 /// Stamps of two files, as if one had been written over the other.
@@ -55,6 +55,18 @@ fn a_file_that_changes_all_the_time_is_read_at_every_fourth_look() {
     assert!(matches!(file.look(Ok(first), |_| Ok(Rules::default())), Some(Ok(_))));
     assert!(file.look(Ok(first), |_| unreachable!("it was read")).is_none());
     assert!(file.look(Ok(second), |_| unreachable!("it may still be written")).is_none());
+}
+
+#[test]
+fn so_is_one_that_is_missing_at_every_other_look() {
+    let [first, second] = stamps();
+    let mut file = watched(FileStamp::of("PROTOCOL.md").unwrap());
+    let missing = || Err(io::ErrorKind::NotFound.into());
+    for stamp in [second, first, second] {
+        assert!(file.look(Ok(stamp), |_| unreachable!("it may still be written")).is_none());
+        file.look(missing(), mistake);
+    }
+    assert!(matches!(file.look(Ok(first), |_| Ok(Rules::default())), Some(Ok(_))));
 }
 
 /// What was written since is as wrong as before, and whoever wrote it has to be told.

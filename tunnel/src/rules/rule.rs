@@ -1,4 +1,6 @@
 //! One rule of the file: its users, and what it allows.
+//!
+//! Not responsible for how it is written (`parse`), nor for how many use it (`grant`).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! Settings of a server of tunnels.
+//!
+//! What a rule says for itself, such as its limit of connections, counts in addition.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! The state that the handlers of a server share: its rights and its limits.
+//!
+//! Each connection and each listener takes its place here before it is opened, and gives it back as it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -19,8 +19,8 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, ListenAddress, Reason, TunnelEvent, wire};
 
-/// Clients of one forward that are still in their handshake, or refused and not closed. For one more, the oldest of the address with the most is reset, so that
-/// silent clients do not exclude others.
+/// Clients of one forward that are still in their handshake, or refused and not closed. For one more, the oldest of the address
+/// with the most is reset, so that silent clients do not exclude others.
 const MAX_HANDSHAKES: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.
@@ -33,8 +33,8 @@ impl Tunnel {
     /// Accepts connections of SOCKS5 and HTTP CONNECT clients here, and has the other side resolve and connect to what each names
     /// (`ssh -D`). Both protocols are spoken on the same port.
     ///
-    /// A client learns in its own protocol why a connection could not be opened. It needs no password: every client that reaches the address uses
-    /// the tunnel with this side's rights.
+    /// A client learns in its own protocol why a connection could not be opened. It needs no password: every client that reaches
+    /// the address uses the tunnel with this side's rights.
     ///
     /// Cancel safe: dropped before it returns, it leaves nothing bound.
     ///
