@@ -226,27 +226,26 @@ impl Watched {
         stamp: io::Result<FileStamp>,
         read: impl FnOnce(&Path) -> Result<Rules, RulesFileError>,
     ) -> Option<Result<Rules, RulesFileError>> {
-        let changes_in_a_row = std::mem::take(&mut self.changes_in_a_row);
         let rules = match stamp {
-            Ok(stamp) if self.read == Some(stamp) => return None,
-            Ok(stamp) if self.last == Some(stamp) || changes_in_a_row == RETRIES => {
-                let is_other = self.last.replace(stamp) != Some(stamp);
-                let rules = read(&self.path);
-                self.read = Some(stamp).filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
-                if is_other {
-                    self.problem = None;
-                }
-                rules
+            Ok(stamp) if self.read == Some(stamp) => {
+                self.changes_in_a_row = 0;
+                return None;
             }
             Ok(stamp) => {
-                self.last = Some(stamp);
-                self.changes_in_a_row = changes_in_a_row + 1;
-                self.problem = None;
-                return None;
+                if self.last.replace(stamp) != Some(stamp) {
+                    self.problem = None;
+                    self.changes_in_a_row += 1;
+                    if self.changes_in_a_row <= RETRIES {
+                        return None;
+                    }
+                }
+                self.changes_in_a_row = 0;
+                let rules = read(&self.path);
+                self.read = Some(stamp).filter(|_| !matches!(rules, Err(RulesFileError::Io { .. })));
+                rules
             }
             Err(error) => {
                 self.read = None;
-                self.changes_in_a_row = changes_in_a_row;
                 Err(RulesFileError::Io { path: self.path.clone(), error })
             }
         };

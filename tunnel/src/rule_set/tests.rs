@@ -69,7 +69,7 @@ fn so_is_one_that_is_missing_at_every_other_look() {
     assert!(matches!(file.look(Ok(first), |_| Ok(Rules::default())), Some(Ok(_))));
 }
 
-/// What was written since is as wrong as before, and whoever wrote it has to be told.
+/// Its author may believe that the edit has corrected it.
 #[test]
 fn the_same_mistake_in_another_file_is_reported_again() {
     let [old, new] = stamps();

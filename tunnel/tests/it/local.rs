@@ -11,7 +11,7 @@ use crate::support::*;
 use callosum_runtime::Drained;
 use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
 use callosum_testkit::world::{Link, World, check};
-use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
+use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelEvents, TunnelSettings};
 use futures_io::AsyncWrite;
 use futures_util::future::{Either, select};
 use futures_util::{AsyncReadExt, AsyncWriteExt, TryStreamExt};
@@ -71,6 +71,15 @@ fn either_side_ends_first_and_the_other_goes_on() {
     });
 }
 
+/// Each side reports that the connection was reset, and on which side.
+async fn expect_reports_of_a_reset(client_resets: bool, near: &mut TunnelEvents, far: &mut TunnelEvents) {
+    let expected = match client_resets {
+        true => (End::ResetHere, End::ResetThere),
+        false => (End::ResetThere, End::ResetHere),
+    };
+    assert_eq!((end(near).await, end(far).await), expected);
+}
+
 #[test]
 fn a_reset_is_passed_on_after_the_bytes_before_it() {
     check(0..20, |world| async move {
@@ -86,12 +95,7 @@ fn a_reset_is_passed_on_after_the_bytes_before_it() {
             drop(first);
             assert_eq!(expect_reset(&mut second).await, b"");
             assert!(world.elapsed() - before < SECOND, "at once");
-            let ends = (end(&mut events).await, end(&mut serving).await);
-            let expected = match client_resets {
-                true => (End::ResetHere, End::ResetThere),
-                false => (End::ResetThere, End::ResetHere),
-            };
-            assert_eq!(ends, expected);
+            expect_reports_of_a_reset(client_resets, &mut events, &mut serving).await;
         }
     });
 }
@@ -113,12 +117,7 @@ fn a_reset_after_the_end_is_passed_on() {
             let before = world.elapsed();
             first.reset_on_drop();
             drop(first);
-            let ends = (end(&mut events).await, end(&mut serving).await);
-            let expected = match client_resets {
-                true => (End::ResetHere, End::ResetThere),
-                false => (End::ResetThere, End::ResetHere),
-            };
-            assert_eq!(ends, expected);
+            expect_reports_of_a_reset(client_resets, &mut events, &mut serving).await;
             world.sleep(10 * MS).await;
             // Who has read the end reads it again.
             second.write_all(b"too late").await.unwrap_err();
@@ -145,12 +144,7 @@ fn a_reset_is_passed_on_to_who_reads_nothing() {
             let before = world.elapsed();
             first.reset_on_drop();
             drop(first);
-            let ends = (end(&mut events).await, end(&mut serving).await);
-            let expected = match client_resets {
-                true => (End::ResetHere, End::ResetThere),
-                false => (End::ResetThere, End::ResetHere),
-            };
-            assert_eq!(ends, expected);
+            expect_reports_of_a_reset(client_resets, &mut events, &mut serving).await;
             expect_reset(&mut second).await;
             assert!(world.elapsed() - before < 11 * SECOND, "{:?}", world.elapsed() - before);
         }
