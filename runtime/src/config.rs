@@ -95,8 +95,8 @@ setters! {
         /// earlier calls with their key have a limit of the same size; past it, the caller gets an ERROR named
         /// `ReplyTooLarge` instead.
         max_outgoing_bytes: usize,
-        /// Window of one streamed argument or result, in bytes. Before, it is 16 KiB, until half of these have been
-        /// read, which the first 16 KiB of the stream don't use. It grows if the round trip limits the rate. Default 256 KiB.
+        /// Window of one streamed argument or result, in bytes, once half of its first window of 16 KiB has been read. It
+        /// grows if the round trip limits the rate. Default 256 KiB.
         stream_window: u64,
         /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the unread bytes of all streamed arguments and
         /// results of one peer. Half of them are reserved for the first 16 KiB of streams that are not read yet, so

@@ -1,6 +1,7 @@
 //! Unfinished handshakes: their limit, and which is evicted when it is exceeded.
 //!
-//! Not responsible for how long a handshake may take, nor for what ends the connection of an evicted one: who began it is told.
+//! Not responsible for how long a handshake may take, nor for closing the connection of an evicted one: its owner does, in the
+//! closure that it has given.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

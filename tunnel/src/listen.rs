@@ -13,7 +13,8 @@ use crate::target::{parse_path, parse_port};
 ///
 /// As a text, `PORT` alone and `localhost:PORT` are 127.0.0.1, `*:PORT` and `:PORT` are 0.0.0.0 (every IPv4 address;
 /// every address is `[::]:PORT`), and a path may stand without `unix:`. The address may be in brackets, as an IPv6 address
-/// has to be. Names of hosts are not taken: what they resolve to may change between the check and the listen. [`Display`] writes what [`FromStr`] reads.
+/// has to be. Names of hosts are not taken: what they resolve to may change between the check and the listen. [`Display`]
+/// writes what [`FromStr`] reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddress {

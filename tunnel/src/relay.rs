@@ -15,6 +15,8 @@
 //! the other side: down: Open -> Resetting   writes the bytes to the client, resets the client, cancels the call
 //! ```
 
+mod pieces;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -438,5 +440,3 @@ fn ended(error: BodyError) -> Outcome {
         _ => Ok(End::ResetThere),
     }
 }
-
-mod pieces;

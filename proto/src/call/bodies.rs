@@ -1,7 +1,7 @@
 //! How much of the bodies that are being sent is left.
 //!
-//! Arguments and results are counted apart: a connection whose results wait is backlogged, and one whose arguments wait is not, since the
-//! peer may grant credit for them only once their handler has started.
+//! Arguments and results are counted apart, because only results make a connection backlogged
+//! ([`Calls::is_backlogged`](super::Calls::is_backlogged) says why).
 
 use crate::ids::StreamId;
 

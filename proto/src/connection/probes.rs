@@ -17,8 +17,8 @@ use crate::wire::PING;
 pub(super) const MAX_PROBES: usize = 64;
 
 /// Probes after the handshake, one after the other, to measure the shortest round trip: the first takes
-/// longer, because both ends are busy. Each is a message both ways, also on connections that never have a stream: with
-/// eight, a new connection cost a server's CPU half as much again.
+/// longer, because both ends are busy. Each is a message both ways, also on connections that never have a
+/// stream: with eight, a new connection cost a server's CPU half as much again.
 const FIRST_PROBES: u32 = 2;
 
 #[derive(Debug)]

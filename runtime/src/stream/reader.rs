@@ -21,8 +21,8 @@ use crate::Codec;
 ///
 /// It is a [`Stream`] of pieces of bytes as they arrived, and an [`AsyncRead`], whose errors contain a [`BodyError`].
 /// Reading grants the other side credit to send more; if you don't read, only this stream stalls. At most 32 KiB wait
-/// here until half of them have been read, then [`Limits::stream_window`](crate::Limits::stream_window), and more if the round
-/// trip limits the rate.
+/// here at first; at the latest once you have read 24 KiB, [`Limits::stream_window`](crate::Limits::stream_window), and
+/// more if the round trip limits the rate.
 ///
 /// # Cancel safety
 /// Futures that read can be dropped while they wait, except where a function says otherwise; no bytes are lost. If the
