@@ -12,6 +12,7 @@ use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder
 use futures_util::future::select;
 use tracing::Instrument;
 
+use super::counts::Counted;
 use super::grants::{Grant, What};
 use super::shared::Shared;
 use crate::accepting::{Accepted, Opener, accept_loop, serve};
@@ -44,13 +45,15 @@ pub(super) async fn listen(
     if server.hub.is_draining() {
         return Err(refuse(Reason::ShuttingDown));
     }
-    let _counted = server.count_listener(requester.user()).map_err(refuse)?;
-    let (listener, bound) = bind(&server, &address).await.map_err(|error| {
+    let mut bound = bind(&server, &requester, &address).await;
+    if let Err(NotBound { reason: Reason::Busy | Reason::AddressInUse, .. }) = bound {
+        server.close_silent_links(&requester).await;
+        bound = bind(&server, &requester, &address).await;
+    }
+    let Bound { listener, address: bound, _counted } = bound.map_err(|NotBound { reason, error }| {
+        let Some(error) = error else { return refuse(reason) };
         tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
-        wire::refusal(match error.kind() {
-            io::ErrorKind::AddrInUse => Reason::AddressInUse,
-            _ => Reason::Failed,
-        })
+        wire::refusal(reason)
     })?;
     if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
         return Err(refuse(Reason::Forbidden));
@@ -99,12 +102,39 @@ impl Drop for Logged {
     }
 }
 
-/// Listens, and reports the address, with the port that the system chose.
-async fn bind(server: &Shared, address: &ListenAddress) -> io::Result<(Box<dyn Listener>, ListenAddress)> {
+/// A listener of a peer.
+struct Bound {
+    listener: Box<dyn Listener>,
+    /// With the port that the system chose.
+    address: ListenAddress,
+    _counted: Counted,
+}
+
+/// Why there is none.
+struct NotBound {
+    reason: Reason,
+    /// What the system said.
+    error: Option<io::Error>,
+}
+
+impl From<io::Error> for NotBound {
+    fn from(error: io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => Reason::AddressInUse,
+            _ => Reason::Failed,
+        };
+        Self { reason, error: Some(error) }
+    }
+}
+
+/// Listens.
+async fn bind(server: &Shared, requester: &Requester, address: &ListenAddress) -> Result<Bound, NotBound> {
+    let counted = server.count_listener(requester.user());
+    let counted = counted.map_err(|reason| NotBound { reason, error: None })?;
     let options = server.settings.socket.owner_only();
     let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
-    let bound = address.bound(&listener.endpoint()?);
-    Ok((listener, bound))
+    let address = address.bound(&listener.endpoint()?);
+    Ok(Bound { listener, address, _counted: counted })
 }
 
 /// The peer and the grant of a listener.
@@ -138,7 +168,7 @@ impl Listening {
         let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
         let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
-        let runtime = server.hub.runtime.clone();
+        let (runtime, requester) = (server.hub.runtime.clone(), self.requester.clone());
         let serving = async move {
             // A revocation checks the listener, and not the connections that it has accepted since. The limits may have changed, too.
             let permission = match server.changes.load(Ordering::Acquire) == seen {
@@ -155,7 +185,12 @@ impl Listening {
                     serve(guard, opener, socket, (&method, metadata), idle).await.ok();
                     drop::<(_, _, Grant)>((by_rule, by_user, grant));
                 }
-                Err(reason) => guard.set(Err(reason)),
+                Err(reason) => {
+                    if reason == Reason::Busy {
+                        server.start_closing_silent_links(&requester);
+                    }
+                    guard.set(Err(reason));
+                }
             }
         };
         runtime.spawn(Box::pin(serving.instrument(span)));
