@@ -36,6 +36,7 @@ pub(super) struct Pipe {
     arrives: Option<Instant>,
     end: Option<(Instant, End)>,
     is_frozen: bool,
+    is_unix: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -46,6 +47,11 @@ pub(super) struct Pipe {
 pub(super) struct Wakes(pub(super) Vec<(Option<Instant>, Waker)>);
 
 impl Pipe {
+    /// One of a Unix socket, or of TCP.
+    pub(super) fn new(is_unix: bool) -> Self {
+        Self { is_unix, ..Self::default() }
+    }
+
     /// Takes as much as there is room for.
     pub(super) fn write(
         &mut self,
@@ -65,6 +71,12 @@ impl Pipe {
                 }
                 self.held += room;
                 return (Poll::Ready(Ok(room)), Wakes::default());
+            }
+            // TCP finds out that its peer has closed by sending something.
+            Some((_, End::Reset { kind: io::ErrorKind::BrokenPipe, .. }))
+                if bytes.is_empty() && !self.is_unix =>
+            {
+                return (Poll::Ready(Ok(0)), Wakes::default());
             }
             Some((_, End::Reset { kind, .. })) => return (Poll::Ready(Err(kind.into())), Wakes::default()),
             Some((_, End::Closed)) => {
