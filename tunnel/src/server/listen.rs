@@ -42,9 +42,6 @@ pub(super) async fn listen(
         wire::refusal(reason)
     };
     let permission = permission.ok_or_else(|| refuse(Reason::Forbidden))?;
-    if server.hub.is_draining() {
-        return Err(refuse(Reason::ShuttingDown));
-    }
     let mut bound = bind(&server, &requester, &address).await;
     if let Err(NotBound { reason: Reason::Busy | Reason::AddressInUse, .. }) = bound {
         server.close_silent_links(&requester).await;
@@ -129,8 +126,11 @@ impl From<io::Error> for NotBound {
 
 /// Listens.
 async fn bind(server: &Shared, requester: &Requester, address: &ListenAddress) -> Result<Bound, NotBound> {
-    let counted = server.count_listener(requester.user());
-    let counted = counted.map_err(|reason| NotBound { reason, error: None })?;
+    let refuse = |reason| NotBound { reason, error: None };
+    if server.hub.is_draining() {
+        return Err(refuse(Reason::ShuttingDown));
+    }
+    let counted = server.count_listener(requester.user()).map_err(refuse)?;
     let options = server.settings.socket.owner_only();
     let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
     let address = address.bound(&listener.endpoint()?);
