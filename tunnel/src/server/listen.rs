@@ -8,11 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use callosum_runtime::rt::Listener;
-use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder};
+use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerError, HandlerResult, Responder};
 use futures_util::future::select;
 use tracing::Instrument;
 
-use super::counts::Counted;
 use super::grants::{Grant, What};
 use super::shared::Shared;
 use crate::accepting::{Accepted, Opener, accept_loop, serve};
@@ -37,21 +36,13 @@ pub(super) async fn listen(
     let seen = server.changes.load(Ordering::Acquire);
     let grant = server.grants.begin(requester.clone(), What::Listen(address.clone()));
     let permission = grant.given.ask(&*server.authorizer).await;
-    let refuse = |reason: Reason| {
-        tracing::info!(user = requester.user(), %address, %reason, "refused to listen for a peer");
-        wire::refusal(reason)
-    };
+    let refuse = |reason| refuse(&requester, &address, reason);
     let permission = permission.ok_or_else(|| refuse(Reason::Forbidden))?;
-    let mut bound = bind(&server, &requester, &address).await;
-    if let Err(NotBound { reason: Reason::Busy | Reason::AddressInUse, .. }) = bound {
-        server.close_silent_links(&requester).await;
-        bound = bind(&server, &requester, &address).await;
-    }
-    let Bound { listener, address: bound, _counted } = bound.map_err(|NotBound { reason, error }| {
-        let Some(error) = error else { return refuse(reason) };
-        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
-        wire::refusal(reason)
+    let _counted = server.count_listener(requester.user()).map_err(|reason| {
+        server.start_closing_silent_links(&requester);
+        refuse(reason)
     })?;
+    let (listener, bound) = bind(&server, &requester, &address).await?;
     if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
         return Err(refuse(Reason::Forbidden));
     }
@@ -99,42 +90,38 @@ impl Drop for Logged {
     }
 }
 
-/// A listener of a peer.
-struct Bound {
-    listener: Box<dyn Listener>,
-    /// With the port that the system chose.
-    address: ListenAddress,
-    _counted: Counted,
+fn refuse(requester: &Requester, address: &ListenAddress, reason: Reason) -> HandlerError {
+    tracing::info!(user = requester.user(), %address, %reason, "refused to listen for a peer");
+    wire::refusal(reason)
 }
 
-/// Why there is none.
-struct NotBound {
-    reason: Reason,
-    /// What the system said.
-    error: Option<io::Error>,
-}
-
-impl From<io::Error> for NotBound {
-    fn from(error: io::Error) -> Self {
-        let reason = match error.kind() {
+/// Listens, and reports the address, with the port that the system chose. If the requester's own silent link has it, that is closed.
+async fn bind(
+    server: &Shared,
+    requester: &Requester,
+    address: &ListenAddress,
+) -> Result<(Box<dyn Listener>, ListenAddress), HandlerError> {
+    let bind = async || {
+        let options = server.settings.socket.owner_only();
+        let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
+        let bound = address.bound(&listener.endpoint()?);
+        io::Result::Ok((listener, bound))
+    };
+    let mut bound = bind().await;
+    if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+        server.close_silent_links(requester).await;
+        bound = bind().await;
+    }
+    if server.hub.is_draining() {
+        return Err(refuse(requester, address, Reason::ShuttingDown));
+    }
+    bound.map_err(|error| {
+        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
+        wire::refusal(match error.kind() {
             io::ErrorKind::AddrInUse => Reason::AddressInUse,
             _ => Reason::Failed,
-        };
-        Self { reason, error: Some(error) }
-    }
-}
-
-/// Listens.
-async fn bind(server: &Shared, requester: &Requester, address: &ListenAddress) -> Result<Bound, NotBound> {
-    let refuse = |reason| NotBound { reason, error: None };
-    if server.hub.is_draining() {
-        return Err(refuse(Reason::ShuttingDown));
-    }
-    let counted = server.count_listener(requester.user()).map_err(refuse)?;
-    let options = server.settings.socket.owner_only();
-    let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
-    let address = address.bound(&listener.endpoint()?);
-    Ok(Bound { listener, address, _counted: counted })
+        })
+    })
 }
 
 /// The peer and the grant of a listener.

@@ -64,8 +64,8 @@ impl ServerSettings {
         self
     }
 
-    /// Listeners at a time of one user. One more is refused with [`Reason::Busy`](crate::Reason::Busy), unless there is room
-    /// once silent connections of the same user and key are closed, as for
+    /// Listeners at a time of one user, including those that wait for an address. One more is refused with
+    /// [`Reason::Busy`](crate::Reason::Busy), and silent connections of the same user and key are closed, as for
     /// [`max_connections_per_user`](Self::max_connections_per_user). Default 100.
     pub fn max_listeners_per_user(mut self, listeners: u32) -> Self {
         self.max_listeners_per_user = listeners;
