@@ -45,13 +45,16 @@ pub(super) async fn connect(
         guard.set(Err(Reason::Forbidden));
         return Err(wire::refusal(Reason::Forbidden));
     };
-    let mut guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
+    let too_many = |reason| {
+        server.start_closing_silent_links(&requester);
+        wire::refusal(reason)
+    };
+    let mut guard = guard.unless_full(server.settings.max_connections).map_err(too_many)?;
     let by_user = match server.count_connection(guard.live.info.user.as_deref()) {
         Ok(counted) => counted,
         Err(reason) => {
-            server.start_closing_silent_links(&requester);
             guard.set(Err(reason));
-            return Err(wire::refusal(reason));
+            return Err(too_many(reason));
         }
     };
     let span = guard.span.clone();

@@ -151,7 +151,9 @@ impl Listening {
             source,
         };
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
-        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
+        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else {
+            return server.start_closing_silent_links(&self.requester);
+        };
         let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
         let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());

@@ -1,6 +1,7 @@
 //! Links that fall silent while their clients go on, as behind a middlebox that forgets connections; under CURVE, on virtual time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::support::*;
 use callosum_runtime::auth::{CurveClient, CurveKeyPair, KeySet, generate_keys};
@@ -11,9 +12,9 @@ use callosum_tunnel::{
     Authorizer, Forward, ForwardError, Reason, ServerSettings, Tunnel, TunnelEvent, TunnelServer,
     TunnelSettings,
 };
-use futures_util::AsyncReadExt;
-use futures_util::future::{join, pending};
+use futures_util::future::{join, pending, select};
 use futures_util::io::copy;
+use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 /// A server behind a middlebox, and the keys that it admits.
 struct Net {
@@ -21,6 +22,8 @@ struct Net {
     server: Host,
     middlebox: Host,
     target: Host,
+    /// The middlebox drops what the server sends.
+    deaf: Arc<AtomicBool>,
     admitted: KeySet,
     keys: CurveKeyPair,
     serving: TunnelServer,
@@ -46,13 +49,15 @@ impl Net {
         server.spawn(following);
         server.spawn(async { drop(driver.await) });
         let mut listener = bind(&*middlebox.runtime(), "0.0.0.0:7000").await;
-        let runtime = middlebox.runtime();
+        let (runtime, deaf) = (middlebox.runtime(), Arc::<AtomicBool>::default());
+        let is_deaf = deaf.clone();
         middlebox.spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
-                runtime.spawn(Box::pin(pass_on(runtime.clone(), here)));
+                runtime.spawn(Box::pin(pass_on(runtime.clone(), here, is_deaf.clone())));
             }
         });
-        Self { world: world.clone(), server, middlebox, target, admitted, keys, serving, _binder: binder }
+        let (world, _binder) = (world.clone(), binder);
+        Self { world, server, middlebox, target, deaf, admitted, keys, serving, _binder }
     }
 
     /// A program on a host of its own.
@@ -78,11 +83,22 @@ impl Net {
 }
 
 /// Passes bytes on both ways, and never that one side has gone.
-async fn pass_on(runtime: Arc<dyn Runtime>, here: BoxSocket) {
+async fn pass_on(runtime: Arc<dyn Runtime>, here: BoxSocket, is_deaf: Arc<AtomicBool>) {
     let endpoint = "tcp://server:7000".parse().unwrap();
     let there = runtime.connect(&endpoint, Default::default()).await.unwrap();
-    let ((from_here, mut to_here), (from_there, mut to_there)) = (here.split(), there.split());
-    let _ = join(copy(from_here, &mut to_there), copy(from_there, &mut to_here)).await;
+    let ((from_here, mut to_here), (mut from_there, mut to_there)) = (here.split(), there.split());
+    // That of a connection which is deaf once stays so: a part of its bytes is missing.
+    let back = async {
+        let mut buffer = vec![0; 10_000];
+        while let Ok(size @ 1..) = from_there.read(&mut buffer).await {
+            if is_deaf.load(Relaxed) {
+                pending::<()>().await;
+            }
+            to_here.write_all(&buffer[..size]).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = join(copy(from_here, &mut to_there), back).await;
     pending::<()>().await;
 }
 
@@ -200,6 +216,32 @@ fn clients_of_one_user_do_not_take_a_listener_from_each_other() {
             assert_eq!(lost().await, Reason::AddressInUse);
         }
         assert!(second.connector.peer().is_connected());
+    });
+}
+
+/// A link on which the probe is lost, or waits behind much else, and something comes all the same.
+#[test]
+fn what_sends_something_is_not_silent() {
+    check(0..3, |world| async move {
+        let net = Net::new(&world, Anyone, ServerSettings::default()).await;
+        let keys = generate_keys();
+        net.admitted.admit(keys.public(), "alice");
+        let (first, second) = (net.start("first", &keys).await, net.start("second", &keys).await);
+        let forward = first.remote().await.unwrap();
+        let mut listener = listen(&first.host, "127.0.0.1:80").await;
+        let _there = connect(&net.server, forward.address()).await.unwrap();
+        let mut here = listener.accept().await.unwrap().0;
+        net.deaf.store(true, Relaxed);
+        // The answer to the second does not come through the middlebox either.
+        let asking = std::pin::pin!(second.remote());
+        let sending = async {
+            for _ in 0..20 {
+                write(&mut here, "something").await;
+                world.sleep(SECOND).await;
+            }
+        };
+        select(asking, std::pin::pin!(sending)).await;
+        assert_eq!(net.serving.connections().len(), 1, "the first link is there");
     });
 }
 
