@@ -1,6 +1,6 @@
 //! Closing links that have fallen silent, when their user needs what they hold.
 //!
-//! A link that is cut without a word (a middlebox forgets it, a cable is pulled) holds its listeners and its shares until the
+//! A link that is lost without FIN or RST (a middlebox forgets it, a cable is pulled) holds its listeners and its shares until the
 //! keepalive closes it, after 90 s by default. Its client is often back long before. So when a client asks for an address that is in
 //! use, or is refused for a limit that its user has reached, the user's other links are probed, and one that stays silent is closed. A
 //! request for an address waits for that. What is over a limit is refused at once, since what waits would be under no limit.
