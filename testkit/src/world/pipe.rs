@@ -301,6 +301,18 @@ mod tests {
     }
 
     #[test]
+    fn tcp_finds_out_by_sending_that_its_peer_has_closed_and_a_unix_socket_by_any_write() {
+        let now = Instant::now();
+        for is_unix in [false, true] {
+            let mut pipe = Pipe::new(is_unix);
+            drop(pipe.abandon(now, now + MS));
+            let empty = write(&mut pipe, now + MS, &[]);
+            assert_eq!(matches!(empty, Poll::Ready(Ok(0))), !is_unix, "{empty:?}");
+            assert!(matches!(write(&mut pipe, now + MS, &[1]), Poll::Ready(Err(_))));
+        }
+    }
+
+    #[test]
     fn a_writer_without_room_is_woken_when_it_learns_of_a_reset() {
         let (mut pipe, now) = (Pipe::default(), Instant::now());
         drop(pipe.reset(now, now, now + MS));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::support::*;
 use callosum_runtime::auth::{CurveClient, CurveKeyPair, KeySet, generate_keys};
 use callosum_runtime::rt::{BoxSocket, Runtime};
-use callosum_runtime::{Binder, Connector};
+use callosum_runtime::{Binder, Builder, Connector};
 use callosum_testkit::world::{Host, Link, World, check};
 use callosum_tunnel::{
     Authorizer, Forward, ForwardError, Reason, ServerSettings, Tunnel, TunnelEvent, TunnelServer,
@@ -39,11 +39,22 @@ struct Program {
 
 impl Net {
     async fn new(world: &Arc<World>, authorizer: impl Authorizer, settings: ServerSettings) -> Self {
+        let secure = |builder: Builder, admitted: &KeySet| builder.authenticator(admitted.clone());
+        Self::with(world, authorizer, settings, secure).await
+    }
+
+    /// One whose server is made like this.
+    async fn with(
+        world: &Arc<World>,
+        authorizer: impl Authorizer,
+        settings: ServerSettings,
+        secure: impl FnOnce(Builder, &KeySet) -> Builder,
+    ) -> Self {
         let (server, middlebox, target) = (world.host("server"), world.host("middlebox"), world.host(TARGET));
         world.set_default_link(Link::default().latency(10 * MS));
         let keys = generate_keys();
         let admitted = KeySet::new(keys.clone());
-        let builder = server.builder().authenticator(admitted.clone());
+        let builder = secure(server.builder(), &admitted);
         let (serving, following) = TunnelServer::new(builder.runtime(), authorizer, settings);
         let (binder, driver) = serving.add_to(builder).bind("tcp://server:7000").await.unwrap();
         server.spawn(following);
@@ -67,6 +78,10 @@ impl Net {
 
     async fn start_on(&self, host: Host, keys: &CurveKeyPair) -> Program {
         let builder = host.builder().authenticator(CurveClient::new(keys.clone(), self.keys.public()));
+        Self::connect(host, builder).await
+    }
+
+    async fn connect(host: Host, builder: Builder) -> Program {
         let (connector, driver) = builder.connect("tcp://middlebox:7000").unwrap();
         host.spawn(async { drop(driver.await) });
         let settings = TunnelSettings::default();
@@ -263,6 +278,26 @@ fn nobody_else_takes_a_listener_over() {
             assert!(is_in_use(other.remote().await));
             assert!(world.elapsed() - before < SECOND, "nobody is probed");
         }
+    });
+}
+
+/// Nobody knows whether they are the same.
+#[test]
+fn peers_without_an_identity_take_nothing_over() {
+    check(0..3, |world| async move {
+        let net = Net::with(&world, Anyone, ServerSettings::default(), |builder, _| builder).await;
+        let start = async |name| {
+            let host = world.host(name);
+            let builder = host.builder();
+            Net::connect(host, builder).await
+        };
+        let (first, second) = (start("first").await, start("second").await);
+        first.remote().await.unwrap();
+        first.host.crash();
+        let before = world.elapsed();
+        assert!(is_in_use(second.remote().await));
+        assert!(world.elapsed() - before < SECOND, "nobody is probed");
+        drop(net);
     });
 }
 
