@@ -13,7 +13,7 @@ use callosum_runtime::{BodyWriter, Metadata, Peer};
 use crate::connecting::unopened;
 use crate::hub::{Guard, Hub};
 use crate::live::Outcome;
-use crate::relay::{Incoming, Relay};
+use crate::relay::{Incoming, Relay, Transport};
 use crate::time::{sleep, within};
 use crate::timed::{Times, relay};
 use crate::{Reason, TunnelEvent, wire};
@@ -51,25 +51,29 @@ impl Opener {
 }
 
 /// A socket that was accepted, and is reset unless it is taken: its client is to see that it failed.
-pub(crate) struct Accepted(Option<BoxSocket>);
+pub(crate) struct Accepted {
+    socket: Option<BoxSocket>,
+    transport: Transport,
+}
 
 impl Accepted {
-    pub(crate) fn new(socket: BoxSocket) -> Self {
-        Self(Some(socket))
+    pub(crate) fn new(socket: BoxSocket, transport: Transport) -> Self {
+        Self { socket: Some(socket), transport }
     }
 
     pub(crate) fn get(&mut self) -> &mut BoxSocket {
-        self.0.as_mut().expect("`take` consumes `self`, so the value is still here")
+        self.socket.as_mut().expect("`take` consumes `self`, so the value is still here")
     }
 
-    pub(crate) fn take(mut self) -> BoxSocket {
-        self.0.take().expect("`take` consumes `self`, so it runs once")
+    pub(crate) fn take(mut self) -> (BoxSocket, Transport) {
+        let socket = self.socket.take().expect("`take` consumes `self`, so it runs once");
+        (socket, self.transport)
     }
 }
 
 impl Drop for Accepted {
     fn drop(&mut self) {
-        if let Some(socket) = &mut self.0 {
+        if let Some(socket) = &mut self.socket {
             socket.reset_on_drop();
         }
     }
@@ -116,7 +120,7 @@ pub(crate) async fn accept_loop(
             Ok((socket, from)) => {
                 is_failing = false;
                 let source = from.strip_prefix("tcp://").and_then(|from| from.parse().ok());
-                each(Accepted::new(socket), &from, source);
+                each(Accepted::new(socket, Transport::of(&from)), &from, source);
                 accepted = accepted.wrapping_add(1);
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
                     yield_now(&*hub.runtime).await;

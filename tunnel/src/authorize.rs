@@ -60,6 +60,11 @@ impl Requester {
         Self { peer: context.peer().clone(), identity: context.identity() }
     }
 
+    /// Whether both were admitted, and as the same user. Nobody knows who those without an identity are.
+    pub(crate) fn has_user_of(&self, other: &Self) -> bool {
+        self.user().is_some() && self.user() == other.user()
+    }
+
     /// The user whom it was admitted as.
     pub fn user(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.user_id.as_str())

@@ -14,7 +14,7 @@ use crate::dial::{Dialer, Dialled};
 use crate::hub::Guard;
 use crate::live::Outcome;
 use crate::proxy_protocol::{Addresses, Tlv, encode};
-use crate::relay::{Incoming, Relay};
+use crate::relay::{Incoming, Relay, Transport};
 use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{End, Host, Reason, Target, wire};
@@ -93,7 +93,8 @@ where
         live.open();
         let incoming = Incoming::Stream { preface, reader: body };
         let times = Times { open: Duration::MAX, idle };
-        let relaying = Relay::new(runtime.clone(), live.clone(), socket, writer, incoming);
+        let transport = if address.is_some() { Transport::Tcp } else { Transport::Other };
+        let relaying = Relay::new(runtime.clone(), live.clone(), (socket, transport), writer, incoming);
         let outcome = relay(&*runtime, &live, times, relaying).await;
         drop(held);
         outcome

@@ -91,6 +91,8 @@ impl Hub {
     pub(crate) fn begin(self: &Arc<Self>, wanted: Wanted, stop: Arc<Stop>) -> Result<Guard, Reason> {
         let Wanted { side, user, forward, target, source } = wanted;
         let totals = self.totals.of(user.as_deref(), &forward);
+        // The recorder is the application's, so it is called without a lock.
+        let measured = measure::Bytes::of(side, &totals);
         let mut registry = self.registry.lock();
         if registry.phase != Phase::Running {
             return Err(Reason::ShuttingDown);
@@ -98,7 +100,7 @@ impl Hub {
         let id = registry.next;
         registry.next += 1;
         let info = ConnectionInfo { id, side, user, forward, target, source, since: self.runtime.now() };
-        let live = Arc::new(Live::new(info, totals, stop, self.events.clone()));
+        let live = Arc::new(Live::new(info, totals, stop, self.events.clone(), measured));
         registry.live.insert(id, live.clone());
         drop(registry);
         measure::begin(&live);
@@ -239,7 +241,7 @@ impl Drop for Guard {
                 TunnelEvent::Refused { connection, reason }
             }
         };
-        measure::end(live, outcome, [to_target, from_target], duration);
+        measure::end(live, outcome, duration);
         self.hub.events.send(event);
         let mut registry = self.hub.registry.lock();
         registry.live.remove(&live.info.id);

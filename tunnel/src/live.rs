@@ -9,6 +9,7 @@ use callosum_runtime::rt::Broadcast;
 
 use crate::connection::{ConnectionInfo, ConnectionState, Side};
 use crate::events::TunnelEvent;
+use crate::measure::Bytes;
 use crate::stop::Stop;
 use crate::totals::Counters;
 use crate::{End, Reason};
@@ -27,6 +28,8 @@ pub(crate) struct Live {
     is_reset_here: AtomicBool,
     to_target: AtomicU64,
     from_target: AtomicU64,
+    /// The same in the metrics.
+    measured: Bytes,
 }
 
 impl Live {
@@ -35,9 +38,11 @@ impl Live {
         totals: Arc<Counters>,
         stop: Arc<Stop>,
         events: Arc<Broadcast<TunnelEvent>>,
+        measured: Bytes,
     ) -> Self {
         let (is_open, is_reset_here, to_target, from_target) = Default::default();
-        Self { info: Arc::new(info), totals, stop, events, is_open, is_reset_here, to_target, from_target }
+        let info = Arc::new(info);
+        Self { info, totals, stop, events, is_open, is_reset_here, to_target, from_target, measured }
     }
 
     pub(crate) fn is_accepting(&self) -> bool {
@@ -86,6 +91,7 @@ impl Live {
         };
         own.fetch_add(bytes, Relaxed);
         total.fetch_add(bytes, Relaxed);
+        self.measured.count(to_target, bytes);
     }
 
     /// Bytes so far: towards the target, and from it.

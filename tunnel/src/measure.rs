@@ -1,33 +1,68 @@
 //! Metrics through the `metrics` facade, with the feature `metrics`; nothing without.
 //!
-//! Their labels are those of the totals, which have a bound: users may name any number of targets.
+//! Their labels are those of the totals, which have a bound: users may name any number of targets. A connection looks its byte counters
+//! up once ([`Bytes`]), so that each piece that it moves costs an addition, and no look-up by labels: 17 ns against 11.5 µs with the
+//! recorder of `metrics-util` (debug build).
 
 use std::time::Duration;
 
+use crate::connection::Side;
 use crate::live::{Live, Outcome};
+use crate::totals::Counters;
 
 #[cfg(not(feature = "metrics"))]
 mod recording {
     use super::*;
 
+    pub(crate) struct Bytes;
+
+    impl Bytes {
+        pub(crate) fn of(_: Side, _: &Counters) -> Self {
+            Self
+        }
+
+        pub(crate) fn count(&self, _: bool, _: u64) {}
+    }
+
     pub(crate) fn begin(_: &Live) {}
 
-    pub(crate) fn end(_: &Live, _: Outcome, _: [u64; 2], _: Duration) {}
+    pub(crate) fn end(_: &Live, _: Outcome, _: Duration) {}
 }
 
 #[cfg(feature = "metrics")]
 mod recording {
-    use metrics::{Label, counter, gauge, histogram};
+    use metrics::{Counter, Label, counter, gauge, histogram};
 
     use super::*;
-    use crate::{End, Reason, Side};
+    use crate::{End, Reason};
 
-    fn labels(live: &Live) -> Vec<Label> {
-        let side = match live.info.side {
+    /// The byte counters of a connection.
+    pub(crate) struct Bytes {
+        to_target: Counter,
+        from_target: Counter,
+    }
+
+    impl Bytes {
+        pub(crate) fn of(side: Side, counted: &Counters) -> Self {
+            let [to_target, from_target] = ["to_target", "from_target"].map(|direction| {
+                let mut labels = labels(side, counted);
+                labels.push(Label::new("direction", direction));
+                counter!("callosum_tunnel_bytes_total", labels)
+            });
+            Self { to_target, from_target }
+        }
+
+        pub(crate) fn count(&self, to_target: bool, bytes: u64) {
+            let counter = if to_target { &self.to_target } else { &self.from_target };
+            counter.increment(bytes);
+        }
+    }
+
+    fn labels(side: Side, counted: &Counters) -> Vec<Label> {
+        let side = match side {
             Side::Accepting => "accepting",
             Side::Connecting => "connecting",
         };
-        let counted = &live.totals;
         vec![
             Label::new("side", side),
             Label::new("user", counted.user.clone().unwrap_or_default()),
@@ -36,17 +71,12 @@ mod recording {
     }
 
     pub(crate) fn begin(live: &Live) {
-        gauge!("callosum_tunnel_connections", labels(live).iter()).increment(1.0);
+        gauge!("callosum_tunnel_connections", labels(live.info.side, &live.totals).iter()).increment(1.0);
     }
 
-    pub(crate) fn end(live: &Live, outcome: Outcome, [to, from]: [u64; 2], duration: Duration) {
-        let mut labels = labels(live);
+    pub(crate) fn end(live: &Live, outcome: Outcome, duration: Duration) {
+        let mut labels = labels(live.info.side, &live.totals);
         gauge!("callosum_tunnel_connections", labels.iter()).decrement(1.0);
-        for (direction, bytes) in [("to_target", to), ("from_target", from)] {
-            labels.push(Label::new("direction", direction));
-            counter!("callosum_tunnel_bytes_total", labels.iter()).increment(bytes);
-            labels.pop();
-        }
         labels.push(Label::new("outcome", name(outcome)));
         counter!("callosum_tunnel_connections_total", labels.iter()).increment(1);
         histogram!("callosum_tunnel_connection_duration_seconds", labels).record(duration);
@@ -74,4 +104,4 @@ mod recording {
     }
 }
 
-pub(crate) use recording::{begin, end};
+pub(crate) use recording::{Bytes, begin, end};

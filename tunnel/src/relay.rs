@@ -47,9 +47,26 @@ const LINGER: Duration = Duration::from_secs(5);
 /// stream. To be asked costs a system call.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// What a socket is, which decides what a failing write means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// The system refuses a write of no bytes only if the connection was reset, or if this side has ended its half.
+    Tcp,
+    /// A write fails also once the peer has closed its socket, which is no reset: what the peer has written may still be unread.
+    Other,
+}
+
+impl Transport {
+    /// That of a listener's client, by the address that the listener gives.
+    pub(crate) fn of(address: &str) -> Self {
+        if address.starts_with("tcp://") { Self::Tcp } else { Self::Other }
+    }
+}
+
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
 pub(crate) struct Relay {
     socket: BoxSocket,
+    transport: Transport,
     up: Up,
     down: Down,
     /// Fires if the other side has not reached the mark in time, or this one has not written what came before it.
@@ -112,7 +129,7 @@ impl Relay {
     pub(crate) fn new(
         runtime: Arc<dyn Runtime>,
         live: Arc<Live>,
-        socket: BoxSocket,
+        (socket, transport): (BoxSocket, Transport),
         writer: BodyWriter,
         incoming: Incoming,
     ) -> Self {
@@ -125,7 +142,8 @@ impl Relay {
             }
         };
         let (linger, probe) = (None, None);
-        Self { socket, up: Up::Open(writer), down, linger, probe, live, preface, runtime, is_over: false }
+        let up = Up::Open(writer);
+        Self { socket, transport, up, down, linger, probe, live, preface, runtime, is_over: false }
     }
 
     /// Copies until both directions have ended.
@@ -276,7 +294,9 @@ impl Relay {
     fn poll_probe(&mut self, cx: &mut Context<'_>) {
         let may_be_closed = match (&self.up, &self.down) {
             (Up::Finished(_), Down::Opening(_) | Down::Open { .. }) => false,
-            (Up::Full(_), Down::Opening(_) | Down::Open { .. } | Down::Closing | Down::Closed) => true,
+            (Up::Full(_), Down::Opening(_) | Down::Open { .. }) => self.transport != Transport::Tcp,
+            // This side has ended its half, so that every write fails.
+            (Up::Full(_), Down::Closing | Down::Closed) => true,
             _ => {
                 self.probe = None;
                 return;
@@ -286,7 +306,7 @@ impl Relay {
         let probe = self.probe.get_or_insert_with(|| runtime.timer(from_now(runtime, PROBE)));
         while probe.as_mut().poll(cx).is_ready() {
             match Pin::new(&mut self.socket).poll_write(cx, &[]) {
-                // A Unix peer that has written everything and closed its socket is no reset: its bytes wait to be read.
+                // No reset: its bytes wait to be read.
                 Poll::Ready(Err(error)) if may_be_closed && error.kind() != ErrorKind::ConnectionReset => {}
                 Poll::Ready(Err(_)) => return self.break_down(),
                 _ => {}
@@ -430,6 +450,13 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if !self.is_over {
             self.socket.reset_on_drop();
+            // An incomplete argument would be noticed only by an end that reads it, and its socket may take nothing.
+            if let Up::Open(writer) | Up::Full(writer) | Up::Breaking(writer) | Up::Broken(writer) =
+                std::mem::replace(&mut self.up, Up::Stopped)
+                && self.live.is_accepting()
+            {
+                writer.cancel();
+            }
         }
     }
 }

@@ -4,36 +4,41 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use futures_util::task::AtomicWaker;
+use callosum_runtime::rt::Waiters;
 use parking_lot::Mutex;
 
 use crate::End;
 
-/// How what runs for long is ended from outside. Each has one task that waits.
+/// How what runs for long is ended from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     why: Mutex<Option<End>>,
-    task: AtomicWaker,
+    stopped: Waiters,
 }
 
 impl Stop {
     /// Only the first of several reasons counts.
     pub(crate) fn stop(&self, why: End) {
         self.why.lock().get_or_insert(why);
-        self.task.wake();
+        self.stopped.wake_all();
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<End> {
-        self.task.register(cx.waker());
-        self.why.lock().map_or(Poll::Pending, Poll::Ready)
+    async fn stopped(&self) -> End {
+        loop {
+            let stopped = self.stopped.listen();
+            if let Some(why) = *self.why.lock() {
+                return why;
+            }
+            stopped.await;
+        }
     }
 
-    /// The output of `future`, or why it was stopped before. Don't use it for futures of two tasks at the same time: one waker is kept.
+    /// The output of `future`, or why it was stopped before.
     pub(crate) async fn or<F: Future>(&self, future: F) -> Result<F::Output, End> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match self.poll(cx) {
+        let (mut stopped, mut future) = (pin!(self.stopped()), pin!(future));
+        poll_fn(|cx| match stopped.as_mut().poll(cx) {
             Poll::Ready(why) => Poll::Ready(Err(why)),
             Poll::Pending => future.as_mut().poll(cx).map(Ok),
         })

@@ -24,8 +24,9 @@ Addresses:
 /// Forward TCP and Unix connections through a server that runs with --tunnels
 ///
 /// All forwards share one connection to the server, on which each forwarded connection is a stream of its own: one that stalls
-/// delays no other. Prints `forwarding LISTEN → TARGET` to stdout for each forward once it accepts. Then stderr shows a live
-/// table on a terminal, and a line for each connection elsewhere.
+/// delays no other. Prints `forwarding LISTEN → TARGET` to stdout for each forward once it accepts, and again if -R with port 0
+/// has another port after a reconnect, also with -q. Then stderr shows a live table on a terminal, and a line for each
+/// connection elsewhere.
 ///
 /// Listeners stay while the server is away; a new connection waits for --wait. SIGTERM or SIGINT makes it accept no new
 /// connections, let those that are open end, and exit with 0; a second one ends it at once, with 1.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use blocking::Unblock;
@@ -101,9 +102,8 @@ async fn forward(
 ) -> Result<(), Failure> {
     // One forward may be used while another is set up.
     let (events, links) = (tunnel.events(), connector.events());
-    let forwards = signals.unless(set_up(args, tunnel)).await.transpose()?;
-    let is_over = forwards.is_none();
-    let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
+    let mut names = Vec::new();
+    let is_over = signals.unless(set_up(args, tunnel, &mut names)).await.transpose()?.is_none();
     let view = View::new(args.quiet.quiet);
     let showing = view.follow(tunnel, events, links, names, args.executor.executor);
     let showing = pin!(showing);
@@ -135,22 +135,27 @@ async fn forward(
     }
 }
 
-async fn set_up(args: &Tunnel, tunnel: &callosum_tunnel::Tunnel) -> Result<Vec<Forward>, Failure> {
-    let mut forwards = Vec::new();
+/// Sets the forwards up one after the other. `names` gets the name of each that is announced.
+async fn set_up(
+    args: &Tunnel,
+    tunnel: &callosum_tunnel::Tunnel,
+    names: &mut Vec<Arc<str>>,
+) -> Result<(), Failure> {
     for spec in &args.local {
-        forwards.push(announced(tunnel.local(spec.listen.clone(), spec.target.clone()).await).await?);
+        announce(tunnel.local(spec.listen.clone(), spec.target.clone()).await, names).await?;
     }
     for listen in &args.dynamic {
-        forwards.push(announced(tunnel.dynamic(listen.clone()).await).await?);
+        announce(tunnel.dynamic(listen.clone()).await, names).await?;
     }
     for spec in &args.remote {
-        forwards.push(announced(tunnel.remote(spec.listen.clone(), spec.target.clone()).await).await?);
+        announce(tunnel.remote(spec.listen.clone(), spec.target.clone()).await, names).await?;
     }
-    Ok(forwards)
+    Ok(())
 }
 
-async fn announced(forward: Result<Forward, ForwardError>) -> Result<Forward, Failure> {
-    let forward = forward?;
-    tell(format!("forwarding {}", forward.name())).await?;
-    Ok(forward)
+async fn announce(forward: Result<Forward, ForwardError>, names: &mut Vec<Arc<str>>) -> Result<(), Failure> {
+    let name = forward?.name().clone();
+    names.push(name.clone());
+    tell(format!("forwarding {name}")).await?;
+    Ok(())
 }

@@ -1,18 +1,19 @@
 //! The display of a tunnel on stderr: a table on a terminal, lines elsewhere.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdout};
 use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::{Event, Events};
 use callosum_tunnel::{ConnectionInfo, Reason, Summary, Tunnel, TunnelEvent, TunnelEvents};
 use futures_util::future::join;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use indicatif::HumanBytes;
 
 use super::table::Table;
 use crate::executor::{Executor, beside};
-use crate::exit::advice;
+use crate::exit::{advice, tell};
 use crate::stderr::{note, printable};
 
 /// How often the table is drawn, and what its rates are of.
@@ -38,6 +39,9 @@ impl View {
     }
 
     /// Shows what happens, but that the forwards in `announced` accept. Ends when the tunnel does.
+    ///
+    /// A forward of port 0 that listens on another port after a reconnect is announced on stdout as those are, for whom or what reads
+    /// stdout: also if quiet. A terminal has the note.
     pub(super) async fn follow(
         self,
         tunnel: &Tunnel,
@@ -80,7 +84,18 @@ impl View {
     }
 
     async fn events(self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
-        while let Some(event) = events.next().await {
+        let (mut told, mut telling) = (announced.clone(), FuturesUnordered::new());
+        // Nobody may read stdout any more, which delays no note.
+        while let Some(event) = beside(async { while telling.next().await.is_some() {} }, events.next()).await
+        {
+            if let TunnelEvent::Listening { forward, .. } = &event
+                && !told.contains(forward)
+            {
+                told.push(forward.clone());
+                if self == Self::Quiet || !stdout().is_terminal() {
+                    telling.push(tell(format!("forwarding {forward}")));
+                }
+            }
             let line = match (self, &event) {
                 (_, TunnelEvent::Listening { forward, .. }) => {
                     match announced.iter().position(|name| name == forward) {

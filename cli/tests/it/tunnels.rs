@@ -287,6 +287,30 @@ fn brackets_around_a_host_are_those_of_ssh() {
     assert_eq!(tunnel.end().expect(0).stdout, ["one"]);
 }
 
+/// The port is the system's choice, and may be another each time.
+#[test]
+fn another_port_on_the_other_side_is_told_even_when_quiet() {
+    let setup = Setup::new("tokio");
+    let tunnel = setup.tunnel(&["-q", "-R", &format!("0:{}", setup.target)]);
+    let (first, _) = forwarding(&tunnel);
+    let path = setup.gateway.scratch.path("rules.toml");
+    let rules = fs::read_to_string(&path).unwrap();
+    fs::write(&path, rules.split("[[listen]]").next().unwrap()).unwrap();
+    let mut taken = None;
+    wait_until("the listener is revoked", || {
+        taken = TcpListener::bind(&first).ok();
+        taken.is_some()
+    });
+    fs::write(&path, rules).unwrap();
+    let (second, target) = forwarding(&tunnel);
+    assert_ne!(first, second);
+    assert_eq!(target, setup.target);
+    assert_echoes(&TcpStream::connect(second).unwrap(), "there");
+    tunnel.signal(Signal::TERM);
+    let ended = tunnel.end().expect(0);
+    assert!(ended.stderr.is_empty(), "{ended:?}");
+}
+
 #[test]
 fn the_reason_of_a_lost_connection_is_shown_once() {
     let setup = Setup::new("tokio");

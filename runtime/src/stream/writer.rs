@@ -152,6 +152,17 @@ impl BodyWriter {
         }
     }
 
+    /// Cancels the call whose argument this is, as dropping its [`Answer`](super::Answer) does before the result begins: the
+    /// handler is stopped, also if it reads nothing, or has finished its result. [`abort`](Self::abort) only fails the
+    /// argument, which a handler notices when it reads. Does nothing if the call has ended, or if its result has arrived and
+    /// its argument was [finished](Self::finish). Cancelling a result is the same as aborting it.
+    pub fn cancel(self) {
+        match self.streams.is_ours() {
+            true => self.streams.stop(),
+            false => self.abort(),
+        }
+    }
+
     /// Waits until the reader has stopped, the call was cancelled or has ended, or the connection has ended, and
     /// returns the reason. Writing fails from then on. Use it while there is nothing to write.
     ///

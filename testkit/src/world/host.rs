@@ -159,7 +159,11 @@ impl Listener for Listening {
             let accept = |cx: &mut Context<'_>| self.network.accept(self.host, &self.place, self.id, cx);
             let (end, from) = std::future::poll_fn(accept).await?;
             let stream = Stream { network: self.network.clone(), end, reset: false };
-            Ok((Box::new(stream) as BoxSocket, format!("tcp://{}", self.network.name(from))))
+            let address = match &self.place {
+                Place::Port(_) => format!("tcp://{}", self.network.name(from)),
+                Place::Path(path) => Endpoint::Ipc(path.clone()).to_string(),
+            };
+            Ok((Box::new(stream) as BoxSocket, address))
         })
     }
 

@@ -355,8 +355,8 @@ impl Network {
         };
         state.next += 1;
         let connection = state.next;
-        let open =
-            Connection { hosts: [from, to], pipes: [Pipe::default(), Pipe::default()], open: [true; 2] };
+        let pipes = [Pipe::new(is_path), Pipe::new(is_path)];
+        let open = Connection { hosts: [from, to], pipes, open: [true; 2] };
         state.connections.insert(connection, open);
         let waker = listening.arrivals.push((End { connection, side: 1 }, from));
         drop(guard);

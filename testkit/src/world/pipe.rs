@@ -36,6 +36,7 @@ pub(super) struct Pipe {
     arrives: Option<Instant>,
     end: Option<(Instant, End)>,
     is_frozen: bool,
+    is_unix: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -46,6 +47,11 @@ pub(super) struct Pipe {
 pub(super) struct Wakes(pub(super) Vec<(Option<Instant>, Waker)>);
 
 impl Pipe {
+    /// One of a Unix socket, or of TCP.
+    pub(super) fn new(is_unix: bool) -> Self {
+        Self { is_unix, ..Self::default() }
+    }
+
     /// Takes as much as there is room for.
     pub(super) fn write(
         &mut self,
@@ -65,6 +71,12 @@ impl Pipe {
                 }
                 self.held += room;
                 return (Poll::Ready(Ok(room)), Wakes::default());
+            }
+            // TCP finds out that its peer has closed by sending something.
+            Some((_, End::Reset { kind: io::ErrorKind::BrokenPipe, .. }))
+                if bytes.is_empty() && !self.is_unix =>
+            {
+                return (Poll::Ready(Ok(0)), Wakes::default());
             }
             Some((_, End::Reset { kind, .. })) => return (Poll::Ready(Err(kind.into())), Wakes::default()),
             Some((_, End::Closed)) => {
@@ -286,6 +298,18 @@ mod tests {
         assert!(write(&mut pipe, now + MS, &[1]).is_pending(), "nobody makes room any more");
         assert!(matches!(write(&mut pipe, now + 2 * MS, &[1]), Poll::Ready(Err(_))));
         assert_eq!(read(&mut pipe, now + 10 * MS), Poll::Ready(Err(io::ErrorKind::ConnectionReset)));
+    }
+
+    #[test]
+    fn tcp_finds_out_by_sending_that_its_peer_has_closed_and_a_unix_socket_by_any_write() {
+        let now = Instant::now();
+        for is_unix in [false, true] {
+            let mut pipe = Pipe::new(is_unix);
+            drop(pipe.abandon(now, now + MS));
+            let empty = write(&mut pipe, now + MS, &[]);
+            assert_eq!(matches!(empty, Poll::Ready(Ok(0))), !is_unix, "{empty:?}");
+            assert!(matches!(write(&mut pipe, now + MS, &[1]), Poll::Ready(Err(_))));
+        }
     }
 
     #[test]

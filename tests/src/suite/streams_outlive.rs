@@ -169,6 +169,34 @@ pub async fn writers_that_give_up(rig: Rig) {
     pair.end().await;
 }
 
+/// A call whose result is complete is stopped, also if its handler reads nothing; one whose argument is complete too is not.
+pub async fn writers_that_cancel(rig: Rig) {
+    let (writes, bodies, gate) = giving_away();
+    let pair = rig.pair(rig.builder().handle_stream("writes", writes), rig.builder()).await;
+    for finishes in [false, true] {
+        let (mut writer, answer) = pair.peer().open("writes").stream().expect("it can be made");
+        let (argument, mut to) = bodies.recv().await.expect("the handler has sent them");
+        to.finish().expect("it is read");
+        let from = answer.await.expect("it has begun").body;
+        assert_eq!(from.collect().await.expect("it is complete"), "the beginning");
+        assert_eq!(pair.back.stats().requests_running, 1);
+        if finishes {
+            writer.finish().expect("it is read");
+            writer.cancel();
+            assert_eq!(argument.collect().await.expect("it is complete"), "");
+            gate.next().await.release(Value::Null);
+        } else {
+            writer.cancel();
+            rig.until(|| pair.back.stats().requests_running == 0).await;
+            broken(argument).await;
+            drop(gate.next().await);
+        }
+        rig.until(|| pair.back.stats().requests_running == 0).await;
+    }
+    assert_eq!((pair.back.stats().requests_done, pair.back.stats().requests_failed), (1, 1));
+    pair.end().await;
+}
+
 /// A writer that has nothing to write learns that its reader is gone.
 pub async fn writers_learn_that_nobody_reads(rig: Rig) {
     let (writes, bodies, gate) = giving_away();

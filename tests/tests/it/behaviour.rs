@@ -76,6 +76,7 @@ macro_rules! heavy {
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
             streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up, writers_that_give_up,
+                writers_that_cancel,
                 writers_learn_that_nobody_reads;
             abuse: flood_of_cancels, flood_of_pings, flood_of_nonsense,
                 half_open_after_the_handshake, call_backs_that_nobody_answers;

@@ -33,7 +33,7 @@ pub(super) async fn connect(
     let requester = Requester::of(&call.context);
     let user = requester.user().map(str::to_owned);
     let seen = server.changes.load(Ordering::Acquire);
-    let grant = server.grants.begin(requester, What::Connect(target.clone()));
+    let grant = server.grants.begin(requester.clone(), What::Connect(target.clone()));
     let permission = grant.given.ask(&*server.authorizer).await;
     let forward = match permission {
         Some(_) => target.to_string().into(),
@@ -45,16 +45,20 @@ pub(super) async fn connect(
         guard.set(Err(Reason::Forbidden));
         return Err(wire::refusal(Reason::Forbidden));
     };
-    let mut guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
+    let too_many = |reason| {
+        server.start_closing_silent_links(&requester);
+        wire::refusal(reason)
+    };
+    let mut guard = guard.unless_full(server.settings.max_connections).map_err(too_many)?;
     let by_user = match server.count_connection(guard.live.info.user.as_deref()) {
         Ok(counted) => counted,
         Err(reason) => {
             guard.set(Err(reason));
-            return Err(wire::refusal(reason));
+            return Err(too_many(reason));
         }
     };
     let span = guard.span.clone();
-    open(&server, guard, call, Asked { target, source, grant, permission, by_user, seen })
+    open(&server, guard, call, Asked { target, source, requester, grant, permission, by_user, seen })
         .instrument(span)
         .await
 }
@@ -63,6 +67,7 @@ pub(super) async fn connect(
 struct Asked {
     target: Target,
     source: Option<SocketAddr>,
+    requester: Requester,
     grant: Grant,
     permission: Permission,
     by_user: Counted,
@@ -71,7 +76,7 @@ struct Asked {
 }
 
 async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> HandlerResult<()> {
-    let Asked { target, source, grant, permission, by_user, seen } = asked;
+    let Asked { target, source, requester, grant, permission, by_user, seen } = asked;
     let dialer = Dialer {
         runtime: &*server.hub.runtime,
         resolver: &*server.settings.resolver,
@@ -84,7 +89,11 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
             None => permission.clone(),
         };
         // Counted before it is connected, so that no more are ever connected than may be.
-        Ok(move || Ok((server.counts.take(&permission)?, permission)))
+        Ok(|| {
+            let counted = server.counts.take(&permission);
+            let counted = counted.inspect_err(|_| server.start_closing_silent_links(&requester))?;
+            Ok((counted, permission))
+        })
     };
     let (user, target) = (guard.live.info.user.clone(), &target);
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {

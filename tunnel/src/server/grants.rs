@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use callosum_runtime::Peer;
+use callosum_runtime::rt::Waiters;
 use parking_lot::Mutex;
 
 use crate::stop::Stop;
@@ -11,7 +13,11 @@ use crate::{Authorizer, ListenAddress, Permission, Requester, Target};
 
 /// All that has been given.
 #[derive(Default)]
-pub(super) struct Grants(Mutex<Table>);
+pub(super) struct Grants {
+    table: Mutex<Table>,
+    /// One was dropped.
+    dropped: Waiters,
+}
 
 #[derive(Default)]
 struct Table {
@@ -45,7 +51,7 @@ impl Grants {
     /// Registers a grant before the authorizer is asked, so that no change from now on is missed.
     pub(super) fn begin(self: &Arc<Self>, requester: Requester, what: What) -> Grant {
         let given = Arc::new(Given { requester, what, address: Mutex::default(), stop: Arc::default() });
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let id = table.next;
         table.next += 1;
         table.given.insert(id, given.clone());
@@ -53,8 +59,33 @@ impl Grants {
         Grant { grants: self.clone(), id, given }
     }
 
+    /// The other links of this requester that have anything.
+    pub(super) fn other_links(&self, requester: &Requester) -> Vec<Peer> {
+        let mut links = Vec::new();
+        for given in self.table.lock().given.values() {
+            let Requester { peer, .. } = &given.requester;
+            if *peer != requester.peer && given.requester.has_user_of(requester) && !links.contains(peer) {
+                links.push(peer.clone());
+            }
+        }
+        let key = requester.peer.info().public_key;
+        links.retain(|link| link.info().public_key == key);
+        links
+    }
+
+    /// Waits until none of these has anything.
+    pub(super) async fn until_free(&self, of: impl Fn(&Peer) -> bool) {
+        loop {
+            let dropped = self.dropped.listen();
+            if !self.all().iter().any(|given| of(&given.requester.peer)) {
+                return;
+            }
+            dropped.await;
+        }
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Given>> {
-        self.0.lock().given.values().cloned().collect()
+        self.table.lock().given.values().cloned().collect()
     }
 }
 
@@ -82,7 +113,8 @@ impl Given {
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        let given = self.grants.0.lock().given.remove(&self.id);
+        let given = self.grants.table.lock().given.remove(&self.id);
         drop(given);
+        self.grants.dropped.wake_all();
     }
 }

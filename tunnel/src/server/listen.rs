@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use callosum_runtime::rt::Listener;
-use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder};
+use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerError, HandlerResult, Responder};
 use futures_util::future::select;
 use tracing::Instrument;
 
@@ -36,22 +36,13 @@ pub(super) async fn listen(
     let seen = server.changes.load(Ordering::Acquire);
     let grant = server.grants.begin(requester.clone(), What::Listen(address.clone()));
     let permission = grant.given.ask(&*server.authorizer).await;
-    let refuse = |reason: Reason| {
-        tracing::info!(user = requester.user(), %address, %reason, "refused to listen for a peer");
-        wire::refusal(reason)
-    };
+    let refuse = |reason| refuse(&requester, &address, reason);
     let permission = permission.ok_or_else(|| refuse(Reason::Forbidden))?;
-    if server.hub.is_draining() {
-        return Err(refuse(Reason::ShuttingDown));
-    }
-    let _counted = server.count_listener(requester.user()).map_err(refuse)?;
-    let (listener, bound) = bind(&server, &address).await.map_err(|error| {
-        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
-        wire::refusal(match error.kind() {
-            io::ErrorKind::AddrInUse => Reason::AddressInUse,
-            _ => Reason::Failed,
-        })
+    let _counted = server.count_listener(requester.user()).map_err(|reason| {
+        server.start_closing_silent_links(&requester);
+        refuse(reason)
     })?;
+    let (listener, bound) = bind(&server, &requester, &address).await?;
     if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
         return Err(refuse(Reason::Forbidden));
     }
@@ -99,12 +90,38 @@ impl Drop for Logged {
     }
 }
 
-/// Listens, and reports the address, with the port that the system chose.
-async fn bind(server: &Shared, address: &ListenAddress) -> io::Result<(Box<dyn Listener>, ListenAddress)> {
-    let options = server.settings.socket.owner_only();
-    let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
-    let bound = address.bound(&listener.endpoint()?);
-    Ok((listener, bound))
+fn refuse(requester: &Requester, address: &ListenAddress, reason: Reason) -> HandlerError {
+    tracing::info!(user = requester.user(), %address, %reason, "refused to listen for a peer");
+    wire::refusal(reason)
+}
+
+/// Listens, and reports the address, with the port that the system chose. If the requester's own silent link has it, that is closed.
+async fn bind(
+    server: &Shared,
+    requester: &Requester,
+    address: &ListenAddress,
+) -> Result<(Box<dyn Listener>, ListenAddress), HandlerError> {
+    let bind = async || {
+        let options = server.settings.socket.owner_only();
+        let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
+        let bound = address.bound(&listener.endpoint()?);
+        io::Result::Ok((listener, bound))
+    };
+    let mut bound = bind().await;
+    if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+        server.close_silent_links(requester).await;
+        bound = bind().await;
+    }
+    if server.hub.is_draining() {
+        return Err(refuse(requester, address, Reason::ShuttingDown));
+    }
+    bound.map_err(|error| {
+        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
+        wire::refusal(match error.kind() {
+            io::ErrorKind::AddrInUse => Reason::AddressInUse,
+            _ => Reason::Failed,
+        })
+    })
 }
 
 /// The peer and the grant of a listener.
@@ -134,11 +151,13 @@ impl Listening {
             source,
         };
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
-        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
+        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else {
+            return server.start_closing_silent_links(&self.requester);
+        };
         let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
         let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
-        let runtime = server.hub.runtime.clone();
+        let (runtime, requester) = (server.hub.runtime.clone(), self.requester.clone());
         let serving = async move {
             // A revocation checks the listener, and not the connections that it has accepted since. The limits may have changed, too.
             let permission = match server.changes.load(Ordering::Acquire) == seen {
@@ -155,7 +174,12 @@ impl Listening {
                     serve(guard, opener, socket, (&method, metadata), idle).await.ok();
                     drop::<(_, _, Grant)>((by_rule, by_user, grant));
                 }
-                Err(reason) => guard.set(Err(reason)),
+                Err(reason) => {
+                    if reason == Reason::Busy {
+                        server.start_closing_silent_links(&requester);
+                    }
+                    guard.set(Err(reason));
+                }
             }
         };
         runtime.spawn(Box::pin(serving.instrument(span)));

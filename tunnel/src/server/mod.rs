@@ -10,6 +10,7 @@ mod grants;
 mod listen;
 mod settings;
 mod shared;
+mod silent;
 
 use std::fmt;
 use std::future::ready;
@@ -24,6 +25,7 @@ use callosum_runtime::rt::Runtime;
 use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits};
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
 
 use crate::connection::ConnectionState;
 use crate::driver::TunnelDriver;
@@ -65,6 +67,7 @@ impl TunnelServer {
             connections: Arc::default(),
             listeners: Arc::default(),
             changes: AtomicU64::new(0),
+            probing: Mutex::default(),
         });
         // Subscribe now, so that a change before the first poll of the driver is not missed.
         let changes = shared.authorizer.changes(&hub.runtime);

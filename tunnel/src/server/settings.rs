@@ -56,14 +56,17 @@ impl ServerSettings {
     }
 
     /// Connections at a time of one user, over all of its Callosum connections, including those that its listeners have
-    /// accepted. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Peers without an identity count as one
-    /// user. Default 5,000.
+    /// accepted. One more is refused with [`Reason::Busy`](crate::Reason::Busy), and the other Callosum connections of the
+    /// same user and key are probed: one on which nothing is received for 5 s is closed, with all that it holds. Peers without
+    /// an identity count as one user, and are not probed. Default 5,000.
     pub fn max_connections_per_user(mut self, connections: u32) -> Self {
         self.max_connections_per_user = connections;
         self
     }
 
-    /// Listeners at a time of one user. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 100.
+    /// Listeners at a time of one user, including those that wait for an address. One more is refused with
+    /// [`Reason::Busy`](crate::Reason::Busy), and silent connections of the same user and key are closed, as for
+    /// [`max_connections_per_user`](Self::max_connections_per_user). Default 100.
     pub fn max_listeners_per_user(mut self, listeners: u32) -> Self {
         self.max_listeners_per_user = listeners;
         self

@@ -2,9 +2,12 @@
 //!
 //! Each connection and each listener takes its place here before it is opened, and gives it back as it is dropped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::counts::{Counted, Counts};
 use super::grants::{Given, Grants};
@@ -29,6 +32,8 @@ pub(super) struct Shared {
     pub(super) listeners: Arc<Counts>,
     /// The number of changes of the rules so far.
     pub(super) changes: AtomicU64,
+    /// Users whose links are being probed because of a connection that was refused.
+    pub(super) probing: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {

@@ -1,11 +1,13 @@
 //! Dynamic forwards: listens here for SOCKS5 and HTTP CONNECT clients, which name the target.
 
+use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use callosum_runtime::rt::{BoxSocket, HandshakeSlot, Handshakes};
 use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::{Either, select};
 use tracing::Instrument;
 
 use super::{Forward, ForwardError, Shared, Tunnel, accepted};
@@ -169,7 +171,7 @@ async fn serve(
     request: Request,
     source: Option<SocketAddr>,
 ) -> Option<Accepted> {
-    let Request { protocol, target, leftover } = request;
+    let Request { protocol, target, mut leftover } = request;
     let (runtime, live, opener) = (guard.runtime().clone(), guard.live.clone(), shared.opener());
     let opening = async {
         let metadata = wire::connect(Some(&target), source).map_err(|_| Reason::Failed)?;
@@ -177,8 +179,19 @@ async fn serve(
         let answer = within(&*runtime, opener.open, answer).await.ok_or(Reason::TimedOut)?;
         Ok((writer, answer.map_err(|error| wire::reason(&error))?.body))
     };
+    let opening = async {
+        match select(pin!(opening), pin!(until_reset(socket.get(), &mut leftover))).await {
+            Either::Left((opened, _)) => Some(opened),
+            Either::Right(_) => None,
+        }
+    };
     let opened = match guard.live.stop.or(opening).await {
-        Ok(opened) => opened,
+        Ok(Some(opened)) => opened,
+        // The call that opens it is cancelled, and there is nobody to be told.
+        Ok(None) => {
+            guard.set(Ok(End::ResetHere));
+            return None;
+        }
         Err(end) => Err(crate::connecting::unopened(end)),
     };
     match opened {
@@ -205,6 +218,20 @@ async fn serve(
             matches!(told, Ok(Some(Ok(())))).then_some(socket)
         }
     }
+}
+
+/// Waits until a client resets its connection, which no read would notice otherwise before the target is connected. What it sends
+/// meanwhile belongs to the target, and more than [`READ`] of it waits in the socket. A client that has ended its half may still read.
+async fn until_reset(socket: &mut BoxSocket, early: &mut Vec<u8>) {
+    let mut buffer = vec![0; READ];
+    while early.len() < READ {
+        match read(socket, &mut buffer).await {
+            Ok(0) => break,
+            Ok(size) => early.extend_from_slice(&buffer[..size]),
+            Err(_) => return,
+        }
+    }
+    pending().await
 }
 
 /// Tells a client why it gets no connection.

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::{Tunnel, accepted};
 use crate::accepting::{Accepted, serve};
+use crate::relay::Transport;
 use crate::{End, Reason, Target, wire};
 
 impl Tunnel {
@@ -30,7 +31,7 @@ impl Tunnel {
         let forward = format!("stdio → {target}").into();
         let guard = self.shared.hub.begin(accepted(&forward, Some(target), None), Default::default())?;
         let guard = guard.unless_full(self.shared.settings.max_connections)?;
-        let socket = Accepted::new(Box::new(Pair { input, output }));
+        let socket = Accepted::new(Box::new(Pair { input, output }), Transport::Other);
         let span = guard.span.clone();
         serve(guard, self.shared.opener(), socket, (wire::CONNECT, metadata), None).instrument(span).await
     }

@@ -36,6 +36,9 @@ impl Tunnel {
     /// From then on the other side is asked again whenever it has stopped listening: at once after a reconnect, after a pause if it has
     /// refused. [`TunnelEvent::Listening`] and [`TunnelEvent::ListenFailed`] tell.
     ///
+    /// If the address is in use, the server probes whether by a connection of this same client that was lost without FIN or RST,
+    /// which takes 5 s (U-13). So set [`open_timeout`](super::TunnelSettings::open_timeout) to 10 s or more.
+    ///
     /// Cancel safe: dropped before it returns, it ends the listener.
     ///
     /// # Errors

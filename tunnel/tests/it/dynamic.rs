@@ -189,6 +189,40 @@ fn a_client_that_was_refused_and_sends_on_is_reset() {
     });
 }
 
+/// Nobody connects for it any more. What it sends meanwhile is the target's.
+#[test]
+fn a_client_that_resets_while_its_target_is_connected_is_noticed() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        world.partition(&rig.server, &rig.target);
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let (mut events, mut serving) = (rig.tunnel.events(), rig.serving.events());
+        let before = world.elapsed();
+        let mut here = rig.open(&forward).await;
+        write(&mut here, [GREETING, &socks(TARGET, 80)].concat()).await;
+        expect(&mut here, [5, 0]).await;
+        write(&mut here, "early").await;
+        world.sleep(SECOND).await;
+        here.reset_on_drop();
+        drop(here);
+        assert_eq!(
+            (refusal(&mut events).await, refusal(&mut serving).await),
+            (Reason::Failed, Reason::Failed)
+        );
+        assert!(world.elapsed() - before < 2 * SECOND, "{:?}", world.elapsed() - before);
+        world.heal(&rig.server, &rig.target);
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let mut here = rig.open(&forward).await;
+        write(&mut here, [GREETING, &socks(TARGET, 80)].concat()).await;
+        expect(&mut here, [5, 0]).await;
+        write(&mut here, vec![7; 10_000]).await;
+        let mut there = listener.accept().await.unwrap().0;
+        expect(&mut there, vec![7; 10_000]).await;
+        here.close().await.unwrap();
+        expect_end(&mut there).await;
+    });
+}
+
 #[test]
 fn what_is_neither_protocol_is_closed_and_what_is_silent_is_too() {
     check(0..3, |world| async move {

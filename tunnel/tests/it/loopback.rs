@@ -1,8 +1,10 @@
 //! Real sockets of loopback, on tokio.
 
 use std::io;
+use std::time::Duration;
 
 use crate::support::{Anyone, end, free};
+use callosum_runtime::rt::{from_now, until};
 use callosum_runtime::{Binder, Connector, Limits};
 use callosum_tokio::builder;
 use callosum_tunnel::{End, Forward, ServerSettings, Tunnel, TunnelServer, TunnelSettings};
@@ -175,6 +177,86 @@ async fn each_side_can_be_reset() {
             if client_resets { (End::ResetHere, End::ResetThere) } else { (End::ResetThere, End::ResetHere) };
         assert_eq!(ends, expected);
     }
+}
+
+/// The output of `future`, or `None` if it takes longer.
+async fn within<F: Future>(wait: Duration, future: F) -> Option<F::Output> {
+    let runtime = builder().runtime().clone();
+    until(&*runtime, from_now(&*runtime, wait), future).await
+}
+
+/// How one side resets while the other reads nothing.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    client_resets: bool,
+    /// The side that reads nothing has ended its half before.
+    other_has_ended: bool,
+    /// The side that resets has ended its half before.
+    has_ended: bool,
+}
+
+/// The end of one such connection, at the side that has read nothing.
+async fn reset_unread(case: Unread) {
+    let sockets = Sockets::new(Limits::default()).await;
+    let (mut events, mut serving) = (sockets.tunnel.events(), sockets.serving.events());
+    let (here, there) = sockets.pair().await;
+    let (mut first, mut second) = if case.client_resets { (here, there) } else { (there, here) };
+    if case.other_has_ended {
+        second.shutdown().await.unwrap();
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "{case:?}");
+    }
+    let chunk = vec![7; 1 << 20];
+    while let Some(written) = within(FULL, first.write(&chunk)).await {
+        written.unwrap();
+    }
+    if case.has_ended {
+        first.shutdown().await.unwrap();
+    }
+    first.set_zero_linger().unwrap();
+    drop(first);
+    let ends = within(PASSED_ON, async { (end(&mut events).await, end(&mut serving).await) });
+    let expected = match case.client_resets {
+        true => (End::ResetHere, End::ResetThere),
+        false => (End::ResetThere, End::ResetHere),
+    };
+    let ends = ends.await;
+    let seen = (sockets.tunnel.connections(), sockets.serving.connections());
+    assert_eq!(ends, Some(expected), "{case:?} {seen:?}");
+    second.read_to_end(&mut Vec::new()).await.unwrap_err();
+}
+
+/// If nothing is taken for so long, the buffers on the way are full.
+const FULL: Duration = Duration::from_millis(500);
+
+/// A socket is asked every 5 s, and what came before the reset is waited for as long.
+const PASSED_ON: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_is_passed_on_to_who_reads_nothing() {
+    let ways = [(false, false), (true, false), (false, true)];
+    let cases = [true, false].into_iter().flat_map(|client_resets| {
+        ways.map(|(other_has_ended, has_ended)| Unread { client_resets, other_has_ended, has_ended })
+    });
+    let all = cases.map(|case| tokio::spawn(reset_unread(case)));
+    let failed: Vec<_> =
+        futures_util::future::join_all(all).await.into_iter().filter_map(Result::err).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// One that has ended and closed its socket has not reset it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_wrote_before_it_closed_arrives_however_late() {
+    let sockets = Sockets::new(Limits::default()).await;
+    let (mut here, mut there) = sockets.pair().await;
+    let (chunk, mut sent) = (vec![7; 1 << 20], 0);
+    while let Some(written) = within(FULL, here.write(&chunk)).await {
+        sent += written.unwrap();
+    }
+    drop(here);
+    within(Duration::from_secs(11), std::future::pending::<()>()).await;
+    let mut read = Vec::new();
+    there.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read.len(), sent);
 }
 
 /// As many connections as one peer may have besides 200; one of them is not read, and another is uploaded over.

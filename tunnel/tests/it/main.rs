@@ -8,5 +8,6 @@ mod local;
 mod loopback;
 mod observation;
 mod remote;
+mod silent_links;
 mod support;
 mod wakers;

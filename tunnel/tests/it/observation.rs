@@ -266,6 +266,61 @@ fn what_becomes_of_each_listener_of_a_peer_is_logged() {
     }
 }
 
+/// Names and labels of all metrics, and their values.
+#[cfg(feature = "metrics")]
+fn measured(
+    snapshotter: &metrics_util::debugging::Snapshotter,
+) -> Vec<(String, metrics_util::debugging::DebugValue)> {
+    let snapshot = snapshotter.snapshot().into_vec().into_iter();
+    let named = snapshot.map(|(key, _, _, value)| {
+        let labels = key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
+        (format!("{} {}", key.key().name(), labels.collect::<Vec<_>>().join(" ")), value)
+    });
+    named.collect()
+}
+
+/// A connection may live for days.
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_count_bytes_while_a_connection_lives() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        check(0..1, |world| {
+            let snapshotter = &snapshotter;
+            async move {
+                let rig = Rig::new(&world).await;
+                let (mut here, mut there) = rig.through().await;
+                write(&mut here, "ping").await;
+                expect(&mut there, "ping").await;
+                write(&mut there, "a longer answer").await;
+                expect(&mut here, "a longer answer").await;
+                let seen = measured(snapshotter);
+                for (side, direction, bytes) in [
+                    ("accepting", "to_target", 4),
+                    ("connecting", "to_target", 4),
+                    ("accepting", "from_target", 15),
+                    ("connecting", "from_target", 15),
+                ] {
+                    let (side, direction) = (format!(" side={side} "), format!(" direction={direction}"));
+                    let counted = seen.iter().find(|(name, _)| {
+                        name.starts_with("callosum_tunnel_bytes_total")
+                            && name.contains(&side)
+                            && name.ends_with(&direction)
+                    });
+                    assert_eq!(
+                        counted.map(|(_, value)| value),
+                        Some(&DebugValue::Counter(bytes)),
+                        "{seen:?}"
+                    );
+                }
+            }
+        });
+    });
+}
+
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_count_what_totals_do() {
@@ -287,15 +342,7 @@ fn metrics_count_what_totals_do() {
             assert_eq!(refused, Err(Reason::Refused));
         });
     });
-    let seen: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels = key.key().labels().map(|label| format!("{}={}", label.key(), label.value()));
-            (format!("{} {}", key.key().name(), labels.collect::<Vec<_>>().join(" ")), value)
-        })
-        .collect();
+    let seen = measured(&snapshotter);
     let value =
         |name: &str| &seen.iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("{seen:?}")).1;
     for side in ["accepting", "connecting"] {

@@ -6,7 +6,7 @@ use std::task::{Context, Wake, Waker};
 use callosum_testkit::wake::{OnWake, Task};
 use callosum_testkit::world::World;
 use callosum_tunnel::{Authorizer, RuleSet, Rules, ServerSettings, Target, TunnelEvent, TunnelSettings};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::support::*;
 
@@ -77,6 +77,28 @@ fn of_a_task_that_waits_for_events_whose_waker_panics() {
         let (seen, told): (Vec<_>, Vec<_>) = (first.collect().await, others.collect().await);
         assert!(matches!(told.last(), Some(TunnelEvent::Closed(_))), "{told:?}");
         assert_eq!(seen.len(), told.len());
+    });
+}
+
+/// The other connections are stopped all the same, though theirs come later.
+#[test]
+fn of_a_connection_that_is_stopped_whose_waker_panics() {
+    check(async |world, _| {
+        let rig = Rig::new(&world).await;
+        let input = futures_util::stream::pending::<std::io::Result<Vec<u8>>>().into_async_read();
+        let mut piping = Box::pin(rig.tunnel.pipe(target(), input, Vec::new()));
+        let panics = Waker::from(Arc::new(Panics));
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        assert!(piping.poll_unpin(&mut Context::from_waker(&panics)).is_pending());
+        let _first = listener.accept().await.unwrap();
+        drop(listener);
+        let (mut here, _there) = rig.through().await;
+        let draining = std::pin::pin!(rig.tunnel.drain(SECOND));
+        let others = async {
+            expect_reset(&mut here).await;
+            drop(piping);
+        };
+        futures_util::future::join(draining, others).await;
     });
 }
 
