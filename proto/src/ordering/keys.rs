@@ -5,6 +5,10 @@
 //! the numbers assigned here. A key is dropped with the last request that uses it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::hash::BuildHasher;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::ids::{ConnectionId, OrderingKey};
 use crate::numbered::Numbered;
@@ -14,7 +18,15 @@ use crate::numbered::Numbered;
 pub(super) struct KeyId(pub(super) u64);
 
 /// A key, and the connection that it belongs to if connections don't share keys.
-type Scoped = (Option<ConnectionId>, OrderingKey);
+///
+/// Hashes are compared first: nearly every step of a search then compares two numbers instead of two byte strings. Keys whose
+/// hashes collide, which a peer can choose, are told apart by their bytes, in as many steps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Scoped {
+    hash: u64,
+    scope: Option<ConnectionId>,
+    key: OrderingKey,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -33,18 +45,22 @@ impl Keys {
     /// The number of this key, for one more request.
     pub(super) fn acquire(&mut self, scope: Option<ConnectionId>, key: &OrderingKey) -> KeyId {
         // A long key is shared by its clones, not copied.
-        let scoped = (scope, key.clone());
-        if let Some(id) = self.ids.get(&scoped) {
-            if let Some(used) = self.used.get_mut(id.0) {
-                used.requests += 1;
+        let scoped = Scoped { hash: FxBuildHasher.hash_one(key), scope, key: key.clone() };
+        match self.ids.entry(scoped) {
+            Entry::Occupied(found) => {
+                let id = *found.get();
+                if let Some(used) = self.used.get_mut(id.0) {
+                    used.requests += 1;
+                }
+                id
             }
-            return *id;
+            Entry::Vacant(place) => {
+                let id = KeyId(self.next);
+                self.next += 1;
+                self.used.insert(id.0, Used { scoped: place.key().clone(), requests: 1 });
+                *place.insert(id)
+            }
         }
-        let id = KeyId(self.next);
-        self.next += 1;
-        self.ids.insert(scoped.clone(), id);
-        self.used.insert(id.0, Used { scoped, requests: 1 });
-        id
     }
 
     /// A request that used this key is gone. The last one drops the key.
