@@ -139,6 +139,7 @@ impl StopReason {
 
 /// A request of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Request {
     /// The id of the request.
     pub id: RequestId,

@@ -30,6 +30,7 @@ static NO_ENTRIES: Entries = BTreeMap::new();
     Metadata::MAX_ENTRIES,
     Metadata::MAX_BYTES
 )]
+#[non_exhaustive]
 pub struct MetadataTooLarge {
     /// Entries with the new one.
     pub entries: usize,

@@ -30,7 +30,7 @@ impl<T: protobuf::Message> Codec<T> for RustProtobuf {
 }
 
 /// Only a safety net against hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What `callosum-protobuf-build` makes of its `tests/echo.proto` for this codec.
 #[rustfmt::skip]
@@ -165,8 +165,8 @@ async fn connected_to(builder: Builder, service: Service, body: impl AsyncFnOnce
     let (connector, driver) = callosum_tokio::builder().connect(&binder.endpoints()[0]).unwrap();
     let calling = tokio::spawn(driver);
     body(connector.peer()).await;
-    connector.shutdown(PATIENCE).await;
-    binder.shutdown(PATIENCE).await;
+    connector.shutdown(TIMEOUT).await;
+    binder.shutdown(TIMEOUT).await;
     calling.await.unwrap().unwrap();
     serving.await.unwrap().unwrap();
 }

@@ -193,7 +193,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets options of the TCP connections. Default: the system's.
+    /// Sets options of the TCP connections, and of the Unix domain sockets that it listens on. Default: those of
+    /// [`SocketOptions::default`], which are the system's but for two.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.settings.socket = options;
         self

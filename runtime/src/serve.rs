@@ -33,7 +33,7 @@ pub(crate) fn run(
     request: Request,
     spent: &mut Spent,
 ) -> Option<(RequestId, Option<Reply>)> {
-    let Request { id, method, key, body, metadata, deadline } = request;
+    let Request { id, method, key, body, metadata, deadline, .. } = request;
     let started = StartedRequest { core: &node.core, request: Some(id) };
     let peer = node.handle(peer, Some(Lender(id)));
     let cancellation = Arc::default();

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Bytes that the kernel may hold of a TCP connection before it has sent them.
+/// Bytes that the kernel may hold of a TCP connection before it has sent them: more could not be overtaken by urgent messages.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
 /// Options of the sockets of an endpoint: of its TCP connections, those that it accepts and those that it makes, and of the Unix domain
-/// sockets that it listens on. What is not set is the system's.
-///
-/// Nagle's algorithm is always off.
+/// sockets that it listens on. What is not set is the system's, except for two options of TCP connections, which are always set: Nagle's
+/// algorithm is off, and on Linux at most 128 KiB wait unsent in the kernel (`TCP_NOTSENT_LOWAT`), so that what is urgent can overtake
+/// the rest in the send queue.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fs;
+use std::path::Path;
 
 use callosum_thrift_build::{BuildError, Builder, generate};
 use callosum_thrift_idl::Loader;
@@ -13,6 +14,22 @@ fn make(text: &str) -> Result<String, BuildError> {
 
 fn wrong(text: &str) -> String {
     make(text).unwrap_err().to_string()
+}
+
+/// The README of `callosum-thrift` compiles it. `CALLOSUM_BLESS=1 cargo test -p callosum-thrift-build` writes it anew.
+#[test]
+fn the_generated_code_is_that_of_the_repository() {
+    let thrift = Path::new(env!("CARGO_MANIFEST_DIR")).join("../thrift");
+    let readme = fs::read_to_string(thrift.join("README.md")).unwrap();
+    let (_, file) = readme.split_once("```text\n// calculator.thrift\n").unwrap();
+    let (file, _) = file.split_once("```").unwrap();
+    let generated = generate(&Loader::new().parse("calculator", file).unwrap()).unwrap();
+    let golden = thrift.join("tests/generated/calculator.rs");
+    if std::env::var_os("CALLOSUM_BLESS").is_some() {
+        fs::write(&golden, &generated).unwrap();
+    }
+    let golden = fs::read_to_string(golden).unwrap();
+    assert!(generated == golden, "it has changed; CALLOSUM_BLESS=1 writes it anew:\n{generated}");
 }
 
 #[test]

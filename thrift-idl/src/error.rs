@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 /// A place in a file. Lines and columns count from 1; columns are characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct Position {
     /// The line.
     pub line: u32,

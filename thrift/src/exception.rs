@@ -8,15 +8,18 @@ use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
 use crate::writer::{Encode, Writer};
 
-/// The exceptions that a method declares, as fields of its result. [`Infallible`] for one that declares none.
+/// The exceptions that a method declares, as fields of its result. [`Infallible`] for one that declares none. Only generated code
+/// implements it.
 pub trait Exceptions: Sized + Send + 'static {
     /// Writes the one that it is, as a field.
+    #[doc(hidden)]
     fn write(&self, to: &mut Writer);
 
     /// Reads the field of this number, if it is one of them; skips it otherwise.
     ///
     /// # Errors
     /// If the value is malformed.
+    #[doc(hidden)]
     fn read(from: &mut Reader<'_>, id: i16, wire_type: WireType) -> Result<Option<Self>, ReadError>;
 }
 
@@ -33,6 +36,7 @@ impl Exceptions for Infallible {
 
 /// `TApplicationException`: what Thrift answers in place of a method.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ApplicationException {
     /// What is wrong.
     pub kind: ExceptionKind,

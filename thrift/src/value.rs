@@ -247,8 +247,16 @@ impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
     }
 }
 
-/// What a method returns: a value, or nothing.
-pub trait Output: Sized {
+mod sealed {
+    /// Keeps other crates from implementing [`Output`](super::Output), so that it can get further methods.
+    pub trait Sealed {}
+}
+
+impl<T: Encode + Decode> sealed::Sealed for T {}
+impl sealed::Sealed for () {}
+
+/// What a method returns: a value, or nothing. Sealed: every type that is [`Encode`] and [`Decode`] has it, and `()`.
+pub trait Output: sealed::Sealed + Sized {
     /// Writes it as the field 0 of a result.
     fn write(&self, to: &mut Writer);
 

@@ -10,7 +10,7 @@ use super::timeline::Span;
 use crate::executor::Executor;
 
 /// How long a handler waits for what must come before its end; if that does not come, a promise is broken.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
@@ -69,7 +69,7 @@ impl Log {
         self.mark(agent, row, Step::Started);
         executor.sleep(COLUMN * call.columns).await;
         // Independent of the machine's speed: the shown events have happened when this ends.
-        let _ = executor.within(PATIENCE, self.wait_for(agent, &outlasted(agent, row))).await;
+        let _ = executor.within(HANDLER_TIMEOUT, self.wait_for(agent, &outlasted(agent, row))).await;
         self.mark(agent, row, Step::Done);
     }
 

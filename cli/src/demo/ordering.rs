@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::calls::{AGENTS, CALLS, COLUMN, DB, KEYLESS, Row, WEB};
-use super::log::{Log, PATIENCE, Step};
+use super::log::{HANDLER_TIMEOUT, Log, Step};
 use super::stage::Stage;
 use super::team::Team;
 use super::timeline;
@@ -53,7 +53,7 @@ async fn run(executor: Executor, team: &Team, start: Instant) -> Result<(), Unex
         let peer = team.agent(name).ok_or("an agent has gone")?;
         for (row, call) in CALLS.iter().enumerate() {
             let argument = Row { row };
-            let mut invocation = peer.invoke::<_, ()>(call.verb, &argument).timeout(PATIENCE * 4);
+            let mut invocation = peer.invoke::<_, ()>(call.verb, &argument).timeout(HANDLER_TIMEOUT * 4);
             if let Some(key) = call.key {
                 invocation = invocation.key(key);
             }

@@ -13,13 +13,13 @@ use super::team::{Image, Name, Team, WATCH, Watch};
 use super::unexpected::Unexpected;
 
 /// How long calls may take that take no time, on the slowest of machines.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the cancelled call ran before its caller lost interest.
 const INTEREST: Duration = Duration::from_millis(700);
 
 /// The timeout of the call that times out.
-const TIMEOUT: Duration = Duration::from_millis(800);
+const WATCH_TIMEOUT: Duration = Duration::from_millis(800);
 
 fn agent(team: &Team, name: &str) -> Result<Peer, Unexpected> {
     team.agent(name).ok_or_else(|| Unexpected(format!("{name} has gone")))
@@ -33,13 +33,13 @@ pub(super) async fn both_directions(stage: &mut Stage, team: &Team) -> Result<()
         connector.peer().ready().await?;
         let text = format!("register {{\"name\": {:?}}}", name.name);
         stage.message(&name.name, "->", "manager", &text);
-        let count: usize = connector.peer().invoke("register", name).timeout(PATIENCE).await?;
+        let count: usize = connector.peer().invoke("register", name).timeout(CALL_TIMEOUT).await?;
         stage.message(&name.name, "<-", "manager", &count.to_string());
     }
     let alpha = agent(team, "alpha")?;
     let image = Image { image: String::from("web") };
     stage.message("manager", "->", "alpha", "deploy {\"image\": \"web\"}");
-    let result: String = alpha.invoke("deploy", &image).timeout(PATIENCE).await?;
+    let result: String = alpha.invoke("deploy", &image).timeout(CALL_TIMEOUT).await?;
     let mut depth = 0;
     while let Ok(traced) = team.trace.try_recv() {
         stage.message(traced.from, traced.arrow, traced.to, &traced.text);
@@ -54,7 +54,7 @@ pub(super) async fn both_directions(stage: &mut Stage, team: &Team) -> Result<()
 
 /// The next event of `watch`.
 async fn watched(stage: &Stage, team: &Team) -> Result<Watch, Unexpected> {
-    let news = stage.executor.within(PATIENCE, team.watch.recv()).await;
+    let news = stage.executor.within(CALL_TIMEOUT, team.watch.recv()).await;
     news.and_then(Result::ok).ok_or_else(|| "the handler reported nothing".into())
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn cancellation(stage: &mut Stage, team: &Team) -> Result<(), U
     let watching = gamma.invoke::<_, Value>("watch", &json!({})).key("web").timeout(WATCH).into_future();
     let started = watched(stage, team).await? == Watch::Started;
     stage.message("manager", "->", "gamma", "uptime, key web    waits until watch has ended");
-    let next = gamma.invoke::<_, String>("uptime", &json!({})).key("web").timeout(PATIENCE).into_future();
+    let next = gamma.invoke::<_, String>("uptime", &json!({})).key("web").timeout(CALL_TIMEOUT).into_future();
     stage.executor.sleep(INTEREST).await;
     stage.message("manager", "->", "gamma", "CANCEL watch       the caller dropped the call");
     let dropped = Instant::now();
@@ -89,17 +89,17 @@ pub(super) async fn cancellation(stage: &mut Stage, team: &Team) -> Result<(), U
 pub(super) async fn timeout(stage: &mut Stage, team: &Team) -> Result<(), Unexpected> {
     stage.scene("A timeout");
     let beta = agent(team, "beta")?;
-    let limit = format!("watch, timeout {} ms", TIMEOUT.as_millis());
+    let limit = format!("watch, timeout {} ms", WATCH_TIMEOUT.as_millis());
     stage.message("manager", "->", "beta", &limit);
     let start = Instant::now();
-    let outcome = beta.invoke::<_, Value>("watch", &json!({})).timeout(TIMEOUT).await;
+    let outcome = beta.invoke::<_, Value>("watch", &json!({})).timeout(WATCH_TIMEOUT).await;
     let waited = start.elapsed();
     let Err(CallError::TimedOut { sent: true }) = outcome else {
         return Err("the call did not time out".into());
     };
     let text = format!("CANCEL watch  no reply within {} ms", waited.as_millis());
     stage.message("manager", "->", "beta", &text);
-    stage.promise(waited >= TIMEOUT, "the call ended at its timeout");
+    stage.promise(waited >= WATCH_TIMEOUT, "the call ended at its timeout");
     let mut stopped = watched(stage, team).await?;
     if stopped == Watch::Started {
         stopped = watched(stage, team).await?;
@@ -113,7 +113,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     stage.scene("A failure, with its remote traceback");
     let beta = agent(team, "beta")?;
     stage.message("manager", "->", "beta", "mount {}");
-    let outcome = beta.invoke::<_, Value>("mount", &json!({})).timeout(PATIENCE).await;
+    let outcome = beta.invoke::<_, Value>("mount", &json!({})).timeout(CALL_TIMEOUT).await;
     let Err(CallError::Remote(info)) = outcome else {
         return Err("a handler failed, and its caller got no failure".into());
     };
@@ -124,7 +124,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
         "the caller has the error's type, its text and its causes",
     );
     stage.message("manager", "->", "beta", "nosuch {}");
-    let outcome = beta.invoke::<_, Value>("nosuch", &json!({})).timeout(PATIENCE).await;
+    let outcome = beta.invoke::<_, Value>("nosuch", &json!({})).timeout(CALL_TIMEOUT).await;
     let Err(error @ CallError::Rejected(_)) = outcome else {
         return Err("an unknown method was not refused".into());
     };
@@ -134,7 +134,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
         name == "NoSuchMethod" && !error.may_have_run(),
         "an unknown method is refused, and the caller knows that nothing ran",
     );
-    let result: String = beta.invoke("uptime", &json!({})).timeout(PATIENCE).await?;
+    let result: String = beta.invoke("uptime", &json!({})).timeout(CALL_TIMEOUT).await?;
     stage.promise(result == "up", "the connection is still open");
     Ok(())
 }
@@ -145,13 +145,13 @@ pub(super) async fn shutdown(stage: &mut Stage, team: &Team) -> Result<(), Unexp
     let peers = team.manager.peers();
     let alpha = agent(team, "alpha")?;
     stage.message("manager", "->", "alpha", "save {}");
-    let saving = alpha.invoke::<_, String>("save", &json!({})).timeout(PATIENCE).into_future();
+    let saving = alpha.invoke::<_, String>("save", &json!({})).timeout(CALL_TIMEOUT).into_future();
     stage.line("   The manager shuts down, and waits for calls in progress.");
-    let (drained, saved) = join(team.manager.shutdown(PATIENCE), saving).await;
+    let (drained, saved) = join(team.manager.shutdown(CALL_TIMEOUT), saving).await;
     let saved = saved?;
     stage.message("manager", "<-", "alpha", &format!("{saved:?}"));
     stage.promise(drained == Drained::Completely && saved == "saved", "the call in progress ran to its end");
-    join_all(team.agents.iter().map(|agent| agent.shutdown(PATIENCE))).await;
+    join_all(team.agents.iter().map(|agent| agent.shutdown(CALL_TIMEOUT))).await;
     let ends: Vec<_> = peers.iter().chain(team.agents.iter().map(|agent| agent.peer())).collect();
     let (mut calls, mut in_flight) = (0, 0);
     for stats in ends.iter().map(|peer| peer.stats()) {

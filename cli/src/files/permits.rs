@@ -58,16 +58,37 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use callosum_runtime::{Context, HandlerResult};
+    use callosum_tokio::builder;
+
     use super::*;
+
+    /// The ids of two peers of one endpoint.
+    async fn peers() -> [PeerId; 2] {
+        let (found, ids) = async_channel::unbounded();
+        let note = move |(): (), context: Context| {
+            let _ = found.try_send(context.peer().id());
+            async { HandlerResult::Ok(()) }
+        };
+        let (binder, driver) = builder().handle("note", note).bind("inproc://permits").await.unwrap();
+        tokio::spawn(driver);
+        for _ in 0..2 {
+            let (connector, driver) = builder().connect(&binder.endpoints()[0]).unwrap();
+            tokio::spawn(driver);
+            connector.peer().invoke::<_, ()>("note", &()).await.unwrap();
+        }
+        [ids.recv().await.unwrap(), ids.recv().await.unwrap()]
+    }
 
     #[test]
     fn each_connection_has_its_own() {
+        let [a, b] = tokio::runtime::Runtime::new().unwrap().block_on(peers());
         let permits = Permits::new(2);
-        let one = [(); 2].map(|()| permits.take(PeerId(1)).unwrap());
-        permits.take(PeerId(1)).unwrap_err();
-        let other = permits.take(PeerId(2)).unwrap();
+        let one = [(); 2].map(|()| permits.take(a).unwrap());
+        permits.take(a).unwrap_err();
+        let other = permits.take(b).unwrap();
         drop(one);
-        permits.take(PeerId(1)).unwrap();
+        permits.take(a).unwrap();
         drop(other);
         assert!(permits.taken.lock().unwrap().is_empty());
     }

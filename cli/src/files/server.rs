@@ -24,7 +24,7 @@ use crate::stderr::{note, printable};
 
 /// How long to wait for another writer of the same partial file. One whose client is gone is noticed before: the keepalive
 /// takes 90 s at the most.
-const PATIENCE: Duration = Duration::from_secs(120);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Puts at a time, and as many gets. They need no slots: who waits for a slow disk or a slow client leaves room for short
 /// calls. Each has a file open, and about 1 MiB on its way.
@@ -40,7 +40,7 @@ const LISTS: usize = 8;
 const LISTS_IN_ALL: usize = 32;
 
 /// How long a listing waits for a place under the limit before it fails with `Busy`.
-const LIST_PATIENCE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Files that a listing may be ahead of its reader.
 const LIST_AHEAD: usize = 64;
@@ -51,12 +51,12 @@ struct List {
     prefix: String,
 }
 
-/// The place of a listing under the limit, freed when this is dropped.
-struct Turn(Receiver<()>);
+/// The slot of a listing under the limit of those that run, freed when this is dropped.
+struct ListSlot(Receiver<()>);
 
-impl Drop for Turn {
+impl Drop for ListSlot {
     fn drop(&mut self) {
-        // The channel holds the unit that this place sent.
+        // The channel holds the unit that this slot sent.
         let _ = self.0.try_recv();
     }
 }
@@ -94,11 +94,11 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
         let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
         async move {
             // The clients of running listings may not read them, so waiting needs a timeout.
-            let place = executor.within(LIST_PATIENCE, places.send(())).await;
+            let place = executor.within(LIST_TIMEOUT, places.send(())).await;
             place.ok_or_else(|| {
                 HandlerError::new("Busy", "too many listings are in progress; try again later")
             })??;
-            let _turn = Turn(taken);
+            let _slot = ListSlot(taken);
             list(root, body, responder, &context).await
         }
     })
@@ -141,7 +141,7 @@ async fn put(
         Some(id) => {
             // Users must not see each other's unfinished files.
             let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
-            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor).await?
+            Partial::lasting(place, &[user.as_bytes(), id], LOCK_TIMEOUT, executor).await?
         }
         None => Partial::passing(place).await?,
     };

@@ -62,7 +62,7 @@ fn long_delay_echoes_after_its_delay() {
     at_once(RUNTIMES, |runtime| {
         let server = Server::demo(runtime, "json", &[]);
         let call = server.start_call(&["long_delay", r#"{"sent":1}"#]);
-        server.call_in_vain(&["long_delay", r#"{"sent": 1}"#]);
+        server.call_until_timeout(&["long_delay", r#"{"sent": 1}"#]);
         assert_eq!(call.end().expect(0).stdout, [r#"{"received":1}"#]);
     });
 }
@@ -91,7 +91,7 @@ fn remote_failures_and_errors_have_their_own_codes() {
         server.call(&["delay", r#"{"seconds": -1}"#]).expect(3).expect_stderr("ValueError");
         server.call(&["nosuch"]).expect(4).expect_stderr("NoSuchMethod");
         server.call(&["add", "{}"]).expect(4).expect_stderr("InvalidArgument");
-        let ended = server.call_in_vain(&["delay", r#"{"seconds": 3600}"#]);
+        let ended = server.call_until_timeout(&["delay", r#"{"seconds": 3600}"#]);
         assert!(ended.stdout.is_empty());
     });
 }
@@ -304,7 +304,7 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
-fn patience_with_calls_under_way_ends() {
+fn calls_under_way_have_a_drain_timeout() {
     for runtime in RUNTIMES {
         let server = Server::demo(runtime, "json", &["--drain", "50ms"]);
         server.show_calls();
@@ -323,7 +323,7 @@ fn keys_are_ordered_as_the_server_was_told() {
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#, "--key", "web"]);
         server.process.wait_for("delay called");
-        server.call_in_vain(&["echo", r#"{"sent": 1}"#, "--key", "web"]);
+        server.call_until_timeout(&["echo", r#"{"sent": 1}"#, "--key", "web"]);
         let echo = ["echo", r#"{"sent": 1}"#, "--timeout"];
         server.call(&[&echo[..], &["30s", "--key", "db"]].concat()).expect(0);
         server.call(&[&echo[..], &["30s"]].concat()).expect(0);

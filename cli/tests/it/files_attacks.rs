@@ -212,7 +212,7 @@ fn with_peer<F: Future>(server: &Server, work: impl FnOnce(Peer) -> F) -> F::Out
         let (connector, driver) = callosum_tokio::builder().connect(server.endpoint.as_str()).unwrap();
         let driver = tokio::spawn(driver);
         let output = work(connector.peer().clone()).await;
-        connector.shutdown(crate::common::PATIENCE).await;
+        connector.shutdown(crate::common::TIMEOUT).await;
         driver.await.unwrap().unwrap();
         output
     })

@@ -55,7 +55,7 @@ fn a_stream_ends_as_a_call_does() {
     server.call(&["--stream", "count", r#"{"to": 1, "every": -1}"#]).expect(3).expect_stderr("ValueError");
     // Unless the machine is too slow for the first item to come before the timeout.
     let late = ["--stream", "count", r#"{"to": 2, "every": 3600}"#, "--key", "k"];
-    while server.call_in_vain(&late).stdout != [r#"{"count":1}"#] {}
+    while server.call_until_timeout(&late).stdout != [r#"{"count":1}"#] {}
     let call = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
     call.line();
     server.process.signal(Signal::KILL);

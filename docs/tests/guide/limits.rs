@@ -1,8 +1,10 @@
-//! The guide's table of limits has the defaults that are in the code.
+//! The guide's tables of limits have the defaults that are in the code.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use callosum_runtime::Limits;
+use callosum_tunnel::{ServerSettings, TunnelSettings};
 
 use crate::common::read;
 
@@ -20,32 +22,49 @@ fn value(text: &str) -> Option<u64> {
     number.parse::<u64>().ok().map(|number| number << shift)
 }
 
-/// The fields of `Limits`, by `Debug`: `Limits { max_body: 10485760, …, write_timeout: 10s }`.
-fn defaults() -> BTreeMap<String, u64> {
-    let text = format!("{:?}", Limits::default());
-    let fields = text.trim_start_matches("Limits { ").trim_end_matches(" }").split(", ");
-    let field = |field: &str| {
-        let (name, number) = field.split_once(": ").expect("a name and a value");
-        (name.to_owned(), number.trim_end_matches('s').parse().expect("a number, or seconds"))
-    };
-    fields.map(field).collect()
+/// The fields that are numbers and times, by `Debug`: `Limits { max_body: 10485760, …, write_timeout: 10s }`.
+fn defaults(of: impl Debug) -> BTreeMap<String, u64> {
+    let text = format!("{of:?}");
+    let (_, fields) = text.split_once(" { ").expect("a struct with fields");
+    let fields = fields.trim_end_matches(" }").split(", ").filter_map(|field| field.split_once(": "));
+    fields
+        .filter_map(|(name, value)| Some((name.to_owned(), value.trim_end_matches('s').parse().ok()?)))
+        .collect()
+}
+
+/// Compares the rows of a document that name a limit as `` `KIND::NAME` `` with the defaults.
+fn compare(document: &str, kind: &str, defaults: &BTreeMap<String, u64>) {
+    let text = read(document);
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [what, default, _, set_with] = cells[..] else { continue };
+        let prefix = format!("`{kind}::");
+        let names = set_with.split(&*prefix).skip(1).filter_map(|rest| rest.split('`').next());
+        for name in names {
+            // One limit may have several rows.
+            let expected =
+                defaults.get(name).unwrap_or_else(|| panic!("{document}: {kind} has no limit {name}"));
+            assert_eq!(value(default), Some(*expected), "{document}: {what}: {default}");
+        }
+    }
+    let missing: Vec<_> =
+        defaults.keys().filter(|name| !text.contains(&format!("`{kind}::{name}`"))).collect();
+    assert!(missing.is_empty(), "{document}: these of {kind} have no row: {missing:?}");
 }
 
 #[test]
-fn the_table_has_each_limit_with_its_default() {
-    let mut defaults = defaults();
-    assert_eq!(defaults.get("max_body"), Some(&(10 << 20)));
-    for row in read("docs/guide/limits.md").lines().filter(|line| line.starts_with("| ")) {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [what, default, _, set_with] = cells[..] else { continue };
-        let names = set_with.split("`Limits::").skip(1).filter_map(|rest| rest.split('`').next());
-        for name in names {
-            // One limit may have several rows.
-            let expected = defaults.get(name).unwrap_or_else(|| panic!("there is no limit {name}"));
-            assert_eq!(value(default), Some(*expected), "{what}: {default}");
-        }
-    }
-    let text = read("docs/guide/limits.md");
-    defaults.retain(|name, _| !text.contains(&format!("`Limits::{name}`")));
-    assert!(defaults.is_empty(), "these have no row: {defaults:?}");
+fn the_tables_have_each_limit_with_its_default() {
+    let limits = defaults(Limits::default());
+    assert_eq!(limits.get("max_body"), Some(&(10 << 20)));
+    compare("docs/guide/limits.md", "Limits", &limits);
+    compare("docs/guide/thrift.md", "Limits", &defaults(callosum_thrift::Limits::default()));
+    let server = defaults(ServerSettings::default());
+    assert!(server.contains_key("max_listeners_per_user") && server.contains_key("connect_timeout"));
+    compare("docs/guide/tunnels.md", "ServerSettings", &server);
+    let tunnel = defaults(TunnelSettings::default());
+    assert!(tunnel.contains_key("handshake_timeout"));
+    compare("docs/guide/tunnels.md", "TunnelSettings", &tunnel);
+
+    let of_a_message = limits.into_iter().filter(|(name, _)| name == "max_body").collect();
+    compare("docs/guide/protobuf.md", "Limits", &of_a_message);
 }

@@ -100,7 +100,7 @@ async fn a_call_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_takes_longer_than_its_callers_patience_is_not_waited_for() {
+async fn what_takes_longer_than_its_callers_timeout_is_not_waited_for() {
     let runtime = Counting::default();
     let slow = |seconds: u64, _: Context| async move {
         tokio::time::sleep(Duration::from_secs(seconds)).await;

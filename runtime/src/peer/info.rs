@@ -10,7 +10,14 @@ use crate::auth::{CurvePublicKey, Identity};
 ///
 /// It is assigned locally and never travels, so no peer can claim another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub u64);
+pub struct PeerId(pub(crate) u64);
+
+impl PeerId {
+    /// Its number: peers of an endpoint are counted from 0.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -52,6 +52,7 @@ use crate::world::{Time, World};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// When, since the world began. Calls that end at the same time may have been noticed in any order.
     pub at: Duration,

@@ -170,43 +170,57 @@ impl<'a> World<'a> {
             34..37 => {
                 self.connect(link);
             }
-            37 => match self.chance.below(6) {
-                0 if self.chance.one_in(8) => self.hosts[self.setup.host(link, side)].endpoint.drain(),
-                0 => {
-                    self.links[link].drivers[side].connection.drain();
-                    self.links[link].drivers[side].draining = true;
-                }
-                1 => drop(self.links[link].drivers[side].connection.ping()),
-                _ => {}
-            },
-            38 => match self.chance.below(6) {
-                0 => self.links[link].transport.delay(side, setup::delay(&mut self.chance)),
-                1 => self.links[link].transport.stall(side, true),
-                2 => self.links[link].transport.block(side, true),
-                _ => {
-                    self.links[link].transport.stall(side, false);
-                    self.links[link].transport.block(side, false);
-                }
-            },
-            _ => match self.chance.below(20) {
-                0 => {
-                    self.links[link].transport.reset(self.now);
-                    self.lose(link, side, CloseCause::LinkLost);
-                }
-                1 => self.lose(link, side, CloseCause::Local),
-                2..5 => self.half_close(link, side),
-                5 | 6 => {
-                    self.restart(self.host(link, side));
-                    self.take_over(link);
-                }
-                7 | 8 => {
-                    let cause = self.chance.pick(&[CloseCause::LinkLost, CloseCause::Local]);
-                    self.lose(link, 0, cause);
-                    self.act();
-                    self.take_over(link);
-                }
-                _ => {}
-            },
+            37 => self.drain_or_ping(link, side),
+            38 => self.hinder(link, side),
+            _ => self.end(link, side),
+        }
+    }
+
+    fn drain_or_ping(&mut self, link: usize, side: usize) {
+        match self.chance.below(6) {
+            0 if self.chance.one_in(8) => self.hosts[self.setup.host(link, side)].endpoint.drain(),
+            0 => {
+                self.links[link].drivers[side].connection.drain();
+                self.links[link].drivers[side].draining = true;
+            }
+            1 => drop(self.links[link].drivers[side].connection.ping()),
+            _ => {}
+        }
+    }
+
+    /// Makes the network slow or stuck, or lets it go on.
+    fn hinder(&mut self, link: usize, side: usize) {
+        match self.chance.below(6) {
+            0 => self.links[link].transport.delay(side, setup::delay(&mut self.chance)),
+            1 => self.links[link].transport.stall(side, true),
+            2 => self.links[link].transport.block(side, true),
+            _ => {
+                self.links[link].transport.stall(side, false);
+                self.links[link].transport.block(side, false);
+            }
+        }
+    }
+
+    /// Ends a connection, or one direction of it, or restarts a host.
+    fn end(&mut self, link: usize, side: usize) {
+        match self.chance.below(20) {
+            0 => {
+                self.links[link].transport.reset(self.now);
+                self.lose(link, side, CloseCause::LinkLost);
+            }
+            1 => self.lose(link, side, CloseCause::Local),
+            2..5 => self.half_close(link, side),
+            5 | 6 => {
+                self.restart(self.host(link, side));
+                self.take_over(link);
+            }
+            7 | 8 => {
+                let cause = self.chance.pick(&[CloseCause::LinkLost, CloseCause::Local]);
+                self.lose(link, 0, cause);
+                self.act();
+                self.take_over(link);
+            }
+            _ => {}
         }
     }
 

@@ -298,7 +298,7 @@ pub async fn events_left_unread(rig: Rig) {
 
 /// Right after a cut, a connector's peer can still be waited for: it comes back, on another link, which to the binder is another peer.
 pub async fn ready_after_a_cut(rig: Rig) {
-    let who = |(): (), context: Context| async move { HandlerResult::Ok(context.peer().id().0) };
+    let who = |(): (), context: Context| async move { HandlerResult::Ok(context.peer().id().number()) };
     let pair = rig.pair(rig.builder().handle("who", who), eager(&rig)).await;
     let mut before = None;
     for _ in 0..20 {

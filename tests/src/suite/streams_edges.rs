@@ -112,7 +112,7 @@ pub async fn results_that_come_first(rig: Rig) {
 /// Streams of one key from two peers, at one handler: who has to leave first is not kept from starting.
 pub async fn turns_at_one_handler(rig: Rig) {
     let streamed = |_: BodyReader, responder: Responder, context: Context| async move {
-        responder.begin().await?.write_item(&context.peer().id().0).await?;
+        responder.begin().await?.write_item(&context.peer().id().number()).await?;
         HandlerResult::Ok(())
     };
     let gate = Gate::default();

@@ -97,6 +97,9 @@ impl fmt::Debug for ServerSettings {
         f.debug_struct("ServerSettings")
             .field("connect_timeout", &self.connect_timeout)
             .field("max_connections", &self.max_connections)
+            .field("max_connections_per_user", &self.max_connections_per_user)
+            .field("max_listeners", &self.max_listeners)
+            .field("max_listeners_per_user", &self.max_listeners_per_user)
             .field("socket", &self.socket)
             .finish_non_exhaustive()
     }

@@ -122,6 +122,8 @@ impl fmt::Debug for TunnelSettings {
         f.debug_struct("TunnelSettings")
             .field("wait_for_link", &self.wait_for_link)
             .field("open_timeout", &self.open_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("handshake_timeout", &self.handshake_timeout)
             .field("max_connections", &self.max_connections)
             .finish_non_exhaustive()
     }

@@ -18,7 +18,7 @@ use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something hangs if a process says nothing, or goes on, for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Of a pipe.
 const PAGE: usize = 4096;
@@ -46,7 +46,7 @@ pub(crate) struct Ended {
 /// Waits until it holds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + PATIENCE;
+    let limit = Instant::now() + TIMEOUT;
     while !holds() {
         assert!(Instant::now() < limit, "{what} does not come");
         std::thread::sleep(Duration::from_millis(1));
@@ -170,13 +170,13 @@ impl Process {
 
     /// The next line of stdout.
     pub(crate) fn line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).expect("a line on stdout")
+        self.stdout.recv_timeout(TIMEOUT).expect("a line on stdout")
     }
 
     /// Waits for a line on stderr.
     pub(crate) fn wait_for(&self, part: &str) {
         loop {
-            let line = self.stderr.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `{part}` on stderr"));
+            let line = self.stderr.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("no `{part}` on stderr"));
             if line.contains(part) {
                 return;
             }
@@ -208,7 +208,7 @@ impl Process {
     }
 
     fn status(&mut self) -> ExitStatus {
-        let limit = Instant::now() + PATIENCE;
+        let limit = Instant::now() + TIMEOUT;
         while Instant::now() < limit {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
@@ -297,7 +297,7 @@ impl Server {
 
     /// A call that times out once it has left. If the machine was too slow for it to leave before, again with twice the time.
     #[track_caller]
-    pub(crate) fn call_in_vain(&self, more: &[&str]) -> Ended {
+    pub(crate) fn call_until_timeout(&self, more: &[&str]) -> Ended {
         for n in 0.. {
             let timeout = format!("{}ms", 200 << n);
             let ended = self.call(&[more, &["--timeout", &timeout]].concat());

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, Winsize, tcflow, tcsetwinsize};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// Of the terminal.
 pub(crate) const COLUMNS: usize = 120;
@@ -81,7 +81,7 @@ impl OnTerminal {
     /// Looks on until what was shown so far is as wanted.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) {
-        let limit = Instant::now() + PATIENCE;
+        let limit = Instant::now() + TIMEOUT;
         while !wanted(&self.text()) {
             // It may show the same again and again.
             let more = self.shown.recv_timeout(limit.saturating_duration_since(Instant::now()));
@@ -98,7 +98,7 @@ impl OnTerminal {
     /// Waits for its end, with this code; all that was shown.
     #[track_caller]
     pub(crate) fn end_with(mut self, code: i32) -> String {
-        while let Ok(more) = self.shown.recv_timeout(PATIENCE) {
+        while let Ok(more) = self.shown.recv_timeout(TIMEOUT) {
             self.so_far.extend(more);
         }
         assert_eq!(self.child.wait().expect("it is our child").code(), Some(code), "{:?}", self.text());

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use super::proxy::{Harm, Proxy, Towards};
 use super::scratch::Scratch;
-use super::{Ended, PATIENCE, Server};
+use super::{Ended, Server, TIMEOUT};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -26,7 +26,7 @@ pub(crate) fn with_server<R>(builder: Builder, work: impl FnOnce(&str) -> R) -> 
         runtime.block_on(builder.bind("tcp://127.0.0.1:0")).expect("it can be bound");
     let driver = runtime.spawn(driver);
     let output = work(&binder.endpoints()[0].to_string());
-    runtime.block_on(binder.shutdown(PATIENCE));
+    runtime.block_on(binder.shutdown(TIMEOUT));
     runtime.block_on(driver).expect("it does not panic").expect("it ends well");
     output
 }
