@@ -259,7 +259,8 @@ impl Lines {
         self.written().await
     }
 
-    async fn written(&mut self) -> io::Result<()> {
+    /// Waits until the last one has been written. Cancel safe.
+    pub(crate) async fn written(&mut self) -> io::Result<()> {
         let Some(last) = &mut self.last else { return Ok(()) };
         let result = last.await;
         self.last = None;

@@ -60,11 +60,6 @@ impl Requester {
         Self { peer: context.peer().clone(), identity: context.identity() }
     }
 
-    /// Whether both were admitted, and as the same user. Nobody knows who those without an identity are.
-    pub(crate) fn has_user_of(&self, other: &Self) -> bool {
-        self.user().is_some() && self.user() == other.user()
-    }
-
     /// The user whom it was admitted as.
     pub fn user(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.user_id.as_str())
@@ -110,7 +105,8 @@ impl Permission {
     }
 
     /// Connections that there may be at a time by permissions with this rule's name, whichever peers they are of. One more is
-    /// refused with [`Reason::Busy`](crate::Reason::Busy).
+    /// refused with [`Reason::Busy`](crate::Reason::Busy), and silent connections of the same client are closed, as for
+    /// [`max_connections_per_user`](crate::ServerSettings::max_connections_per_user).
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = Some(connections);
         self

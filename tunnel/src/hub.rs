@@ -183,6 +183,14 @@ impl Hub {
         }
     }
 
+    /// The output of `future`, or `None` if the hub begins to drain before.
+    pub(crate) async fn unless_draining<F: Future>(&self, future: F) -> Option<F::Output> {
+        match select(pin!(self.until_draining()), pin!(future)).await {
+            Either::Left(_) => None,
+            Either::Right((output, _)) => Some(output),
+        }
+    }
+
     async fn until(&self, phase: Phase) {
         loop {
             let changed = self.phase_changed.listen();

@@ -156,6 +156,9 @@ impl BodyWriter {
     /// handler is stopped, also if it reads nothing, or has finished its result. [`abort`](Self::abort) only fails the
     /// argument, which a handler notices when it reads. Does nothing if the call has ended, or if its result has arrived and
     /// its argument was [finished](Self::finish). Cancelling a result is the same as aborting it.
+    ///
+    /// On this side the call ends with [`CallError::Cancelled`](crate::CallError::Cancelled), which its answer or the reader of its
+    /// result returns.
     pub fn cancel(self) {
         match self.streams.is_ours() {
             true => self.streams.stop(),

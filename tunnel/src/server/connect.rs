@@ -8,9 +8,9 @@ use bytes::Bytes;
 use callosum_runtime::{BodyReader, Context, HandlerResult, Responder};
 use tracing::Instrument;
 
-use super::counts::Counted;
 use super::grants::{Grant, What};
-use super::shared::Shared;
+use super::held::Scarce;
+use super::shared::{Share, Shared};
 use crate::connecting::{Call, Setup, proxy_header, serve};
 use crate::connection::Side;
 use crate::dial::Dialer;
@@ -45,16 +45,15 @@ pub(super) async fn connect(
         guard.set(Err(Reason::Forbidden));
         return Err(wire::refusal(Reason::Forbidden));
     };
-    let too_many = |reason| {
-        server.start_closing_silent_links(&requester);
+    let mut guard = guard.unless_full(server.settings.max_connections).map_err(|reason| {
+        server.start_closing_silent_links(&requester, Scarce::Connection);
         wire::refusal(reason)
-    };
-    let mut guard = guard.unless_full(server.settings.max_connections).map_err(too_many)?;
-    let by_user = match server.count_connection(guard.live.info.user.as_deref()) {
-        Ok(counted) => counted,
+    })?;
+    let by_user = match server.take_connection(&requester) {
+        Ok(share) => share,
         Err(reason) => {
             guard.set(Err(reason));
-            return Err(too_many(reason));
+            return Err(wire::refusal(reason));
         }
     };
     let span = guard.span.clone();
@@ -70,7 +69,7 @@ struct Asked {
     requester: Requester,
     grant: Grant,
     permission: Permission,
-    by_user: Counted,
+    by_user: Share,
     /// The number of changes of the rules when the authorizer was asked.
     seen: u64,
 }
@@ -89,11 +88,7 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
             None => permission.clone(),
         };
         // Counted before it is connected, so that no more are ever connected than may be.
-        Ok(|| {
-            let counted = server.counts.take(&permission);
-            let counted = counted.inspect_err(|_| server.start_closing_silent_links(&requester))?;
-            Ok((counted, permission))
-        })
+        Ok(|| Ok((server.take_of_rule(&requester, &permission)?, permission)))
     };
     let (user, target) = (guard.live.info.user.clone(), &target);
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use callosum_runtime::Peer;
-use callosum_runtime::rt::Waiters;
 use parking_lot::Mutex;
 
 use crate::stop::Stop;
@@ -15,8 +13,6 @@ use crate::{Authorizer, ListenAddress, Permission, Requester, Target};
 #[derive(Default)]
 pub(super) struct Grants {
     table: Mutex<Table>,
-    /// One was dropped.
-    dropped: Waiters,
 }
 
 #[derive(Default)]
@@ -59,31 +55,6 @@ impl Grants {
         Grant { grants: self.clone(), id, given }
     }
 
-    /// The other links of this requester that have anything.
-    pub(super) fn other_links(&self, requester: &Requester) -> Vec<Peer> {
-        let mut links = Vec::new();
-        for given in self.table.lock().given.values() {
-            let Requester { peer, .. } = &given.requester;
-            if *peer != requester.peer && given.requester.has_user_of(requester) && !links.contains(peer) {
-                links.push(peer.clone());
-            }
-        }
-        let key = requester.peer.info().public_key;
-        links.retain(|link| link.info().public_key == key);
-        links
-    }
-
-    /// Waits until none of these has anything.
-    pub(super) async fn until_free(&self, of: impl Fn(&Peer) -> bool) {
-        loop {
-            let dropped = self.dropped.listen();
-            if !self.all().iter().any(|given| of(&given.requester.peer)) {
-                return;
-            }
-            dropped.await;
-        }
-    }
-
     pub(super) fn all(&self) -> Vec<Arc<Given>> {
         self.table.lock().given.values().cloned().collect()
     }
@@ -115,6 +86,5 @@ impl Drop for Grant {
     fn drop(&mut self) {
         let given = self.grants.table.lock().given.remove(&self.id);
         drop(given);
-        self.grants.dropped.wake_all();
     }
 }

@@ -13,6 +13,7 @@ use futures_util::future::select;
 use tracing::Instrument;
 
 use super::grants::{Grant, What};
+use super::held::Scarce;
 use super::shared::Shared;
 use crate::accepting::{Accepted, Opener, accept_loop, serve};
 use crate::connecting::Call;
@@ -38,11 +39,22 @@ pub(super) async fn listen(
     let permission = grant.given.ask(&*server.authorizer).await;
     let refuse = |reason| refuse(&requester, &address, reason);
     let permission = permission.ok_or_else(|| refuse(Reason::Forbidden))?;
-    let _counted = server.count_listener(requester.user()).map_err(|reason| {
-        server.start_closing_silent_links(&requester);
-        refuse(reason)
-    })?;
-    let (listener, bound) = bind(&server, &requester, &address).await?;
+    // Given up after all that is declared below, the listener and its count: who waits for the address may have a count, too.
+    let _held;
+    let until_bound = async {
+        // What another link of the same client holds is taken over first, and counted then: else it would be over its own limit.
+        let taken_over = take_over(&server, &requester, &address).await?;
+        let share = server.take_listener(&requester).map_err(refuse)?;
+        let (listener, bound) = match taken_over {
+            Some(bound) => bound,
+            None => bind(&server, &address).await.map_err(|error| failed(&requester, &address, &error))?,
+        };
+        Ok((share, listener, bound))
+    };
+    let until_bound = grant.given.stop.or(server.hub.unless_draining(until_bound)).await;
+    let (_share, listener, bound) =
+        until_bound.map_err(wire::failure)?.unwrap_or_else(|| Err(refuse(Reason::ShuttingDown)))?;
+    _held = Scarce::address(&bound).and_then(|address| server.holdings.hold(&requester, address));
     if server.changes.load(Ordering::Acquire) != seen && server.check_again(&grant.given).await.is_none() {
         return Err(refuse(Reason::Forbidden));
     }
@@ -95,32 +107,41 @@ fn refuse(requester: &Requester, address: &ListenAddress, reason: Reason) -> Han
     wire::refusal(reason)
 }
 
-/// Listens, and reports the address, with the port that the system chose. If the requester's own silent link has it, that is closed.
-async fn bind(
+type Bound = (Box<dyn Listener>, ListenAddress);
+
+/// Listens where another link of the same client does or did, which is closed if it is silent. `None` if there is none.
+async fn take_over(
     server: &Shared,
     requester: &Requester,
     address: &ListenAddress,
-) -> Result<(Box<dyn Listener>, ListenAddress), HandlerError> {
-    let bind = async || {
-        let options = server.settings.socket.owner_only();
-        let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
-        let bound = address.bound(&listener.endpoint()?);
-        io::Result::Ok((listener, bound))
-    };
-    let mut bound = bind().await;
+) -> Result<Option<Bound>, HandlerError> {
+    let Some(scarce) = Scarce::address(address) else { return Ok(None) };
+    if server.holdings.other_links(requester, &scarce).is_empty() {
+        return Ok(None);
+    }
+    let mut bound = bind(server, address).await;
     if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
-        server.close_silent_links(requester).await;
-        bound = bind().await;
+        let _waiting =
+            server.wait_for_address(requester).map_err(|reason| refuse(requester, address, reason))?;
+        server.close_silent_links(requester, &scarce).await;
+        bound = bind(server, address).await;
     }
-    if server.hub.is_draining() {
-        return Err(refuse(requester, address, Reason::ShuttingDown));
-    }
-    bound.map_err(|error| {
-        tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
-        wire::refusal(match error.kind() {
-            io::ErrorKind::AddrInUse => Reason::AddressInUse,
-            _ => Reason::Failed,
-        })
+    bound.map(Some).map_err(|error| failed(requester, address, &error))
+}
+
+/// Listens, and reports the address, with the port that the system chose.
+async fn bind(server: &Shared, address: &ListenAddress) -> io::Result<Bound> {
+    let options = server.settings.socket.owner_only();
+    let listener = server.hub.runtime.bind(&address.endpoint(), options).await?;
+    let bound = address.bound(&listener.endpoint()?);
+    Ok((listener, bound))
+}
+
+fn failed(requester: &Requester, address: &ListenAddress, error: &io::Error) -> HandlerError {
+    tracing::warn!(user = requester.user(), %address, %error, "can't listen for a peer");
+    wire::refusal(match error.kind() {
+        io::ErrorKind::AddrInUse => Reason::AddressInUse,
+        _ => Reason::Failed,
     })
 }
 
@@ -152,7 +173,7 @@ impl Listening {
         };
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
         let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else {
-            return server.start_closing_silent_links(&self.requester);
+            return server.start_closing_silent_links(&self.requester, Scarce::Connection);
         };
         let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
         let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());
@@ -165,8 +186,8 @@ impl Listening {
                 false => server.check_again(&grant.given).await.ok_or(Reason::Forbidden),
             };
             let counted = permission.and_then(|permission| {
-                let by_rule = server.counts.take(&permission)?;
-                let by_user = server.count_connection(guard.live.info.user.as_deref())?;
+                let by_rule = server.take_of_rule(&requester, &permission)?;
+                let by_user = server.take_connection(&requester)?;
                 Ok((permission.idle(), by_rule, by_user))
             });
             match counted {
@@ -174,12 +195,7 @@ impl Listening {
                     serve(guard, opener, socket, (&method, metadata), idle).await.ok();
                     drop::<(_, _, Grant)>((by_rule, by_user, grant));
                 }
-                Err(reason) => {
-                    if reason == Reason::Busy {
-                        server.start_closing_silent_links(&requester);
-                    }
-                    guard.set(Err(reason));
-                }
+                Err(reason) => guard.set(Err(reason)),
             }
         };
         runtime.spawn(Box::pin(serving.instrument(span)));

@@ -7,6 +7,7 @@
 mod connect;
 mod counts;
 mod grants;
+mod held;
 mod listen;
 mod settings;
 mod shared;
@@ -22,10 +23,9 @@ use std::time::Duration;
 pub use settings::ServerSettings;
 
 use callosum_runtime::rt::Runtime;
-use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits};
+use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method};
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use parking_lot::Mutex;
 
 use crate::connection::ConnectionState;
 use crate::driver::TunnelDriver;
@@ -66,8 +66,11 @@ impl TunnelServer {
             counts: Arc::default(),
             connections: Arc::default(),
             listeners: Arc::default(),
+            all_listeners: Arc::default(),
+            waiting: Arc::default(),
+            holdings: Arc::default(),
             changes: AtomicU64::new(0),
-            probing: Mutex::default(),
+            probing: Default::default(),
         });
         // Subscribe now, so that a change before the first poll of the driver is not missed.
         let changes = shared.authorizer.changes(&hub.runtime);
@@ -77,7 +80,6 @@ impl TunnelServer {
 
     /// Adds the methods of tunnels to an endpoint that is being built.
     pub fn add_to<S>(&self, builder: Builder<S>) -> Builder<S> {
-        let builder = builder.method_limits(wire::LISTEN, self.listen_limits());
         self.methods()
             .into_iter()
             .fold(builder, |builder, (name, method)| builder.handle_method(name, method))
@@ -88,13 +90,7 @@ impl TunnelServer {
     /// # Errors
     /// If it serves tunnels already.
     pub fn add_to_handlers(&self, handlers: &Handlers) -> Result<(), HandlerExists> {
-        self.methods().into_iter().try_for_each(|(name, method)| handlers.add_method(name, method))?;
-        handlers.set_limits(wire::LISTEN, self.listen_limits());
-        Ok(())
-    }
-
-    fn listen_limits(&self) -> MethodLimits {
-        MethodLimits::default().max_concurrency(self.shared.settings.max_listeners)
+        self.methods().into_iter().try_for_each(|(name, method)| handlers.add_method(name, method))
     }
 
     fn methods(&self) -> [(&'static str, Method); 2] {

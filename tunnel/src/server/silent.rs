@@ -2,62 +2,117 @@
 //!
 //! A link that is lost without FIN or RST (a middlebox forgets it, a cable is pulled) holds its listeners and its shares until the
 //! keepalive closes it, after 90 s by default. Its client is often back long before. So when a client asks for an address that is in
-//! use, or is refused for a limit that its user has reached, the user's other links are probed, and one that stays silent is closed. A
-//! request for an address waits for that. What is over a limit is refused at once, since what waits would be under no limit.
+//! use, or is refused for a limit, those of its user's other links that hold the address or a share of that limit are probed, and one
+//! that stays silent is closed. A request for an address waits for that. What is over a limit is refused at once, since what waits would
+//! be under no limit.
 //!
 //! The probe, and not the request, decides: of two clients of one user that both run, each answers, so neither loses anything to the
 //! other, however often it asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::Peer;
-use futures_util::future::join_all;
+use callosum_runtime::auth::CurvePublicKey;
+use futures_util::future::{join, join_all};
+use parking_lot::Mutex;
 
+use super::held::Scarce;
 use super::shared::Shared;
 use crate::Requester;
-use crate::time::within;
+use crate::time::{sleep, within};
 
 /// How long a link that is probed may be silent. Several round trips of the slowest networks (a satellite's is 0.6 s), and a fraction of
 /// what the keepalive takes.
 const PROBE: Duration = Duration::from_secs(5);
 
+/// If the timer of a probe fires so much too late, this process has stalled, and what the peer has sent may be unread.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Until a probe is tried again for which there were too many others.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the handlers of a closed link may take to give up what they hold.
+const FREED: Duration = Duration::from_secs(2);
+
+/// Callers that lacked something not long ago: user, key, and what it was.
+pub(super) type Probing = Mutex<BTreeSet<Lacking>>;
+
+type Lacking = (String, Option<CurvePublicKey>, Scarce);
+
+/// An entry in [`Probing`], until this is dropped.
+struct Entry {
+    shared: Arc<Shared>,
+    lacking: Lacking,
+}
+
 impl Shared {
-    /// Closes the requester's other links that stay silent for [`PROBE`], and waits until what they held is free.
-    pub(super) async fn close_silent_links(&self, requester: &Requester) {
-        let links = self.grants.other_links(requester);
-        join_all(links.iter().map(|link| self.close_if_silent(link, requester))).await;
-        self.grants.until_free(|holder| links.contains(holder) && !holder.is_connected()).await;
+    /// Closes those of the requester's other links that hold this and stay silent for [`PROBE`], and waits until it is free.
+    pub(super) async fn close_silent_links(&self, requester: &Requester, what: &Scarce) {
+        let links = self.holdings.other_links(requester, what);
+        let closing = links.values().map(async |link| {
+            self.close_if_silent(link, requester).await;
+            (!link.is_connected()).then(|| link.clone())
+        });
+        let closed: Vec<_> = join_all(closing).await.into_iter().flatten().collect();
+        within(&*self.hub.runtime, FREED, self.holdings.until_free(requester, what, &closed)).await;
     }
 
-    /// The same in the background. Once at a time for each user: a flood of requests over a limit is not one of probes.
-    pub(super) fn start_closing_silent_links(self: &Arc<Self>, requester: &Requester) {
-        let Some(user) = requester.user().map(str::to_owned) else { return };
-        if !self.probing.lock().insert(user.clone()) {
+    /// The same in the background, once in [`PROBE`] for each caller and what it lacks: a flood of requests over a limit is not one of
+    /// probes.
+    pub(super) fn start_closing_silent_links(self: &Arc<Self>, requester: &Requester, what: Scarce) {
+        let Some(user) = requester.user() else { return };
+        if self.hub.is_draining() {
             return;
         }
-        let (shared, requester) = (self.clone(), requester.clone());
+        let lacking = (user.to_owned(), requester.peer.info().public_key, what);
+        if !self.probing.lock().insert(lacking.clone()) {
+            return;
+        }
+        let (entry, requester) = (Entry { shared: self.clone(), lacking }, requester.clone());
         self.hub.runtime.spawn(Box::pin(async move {
-            shared.hub.unless_over(shared.close_silent_links(&requester)).await;
-            shared.probing.lock().remove(&user);
+            let Entry { shared, lacking: (_, _, what) } = &entry;
+            let closing = shared.close_silent_links(&requester, what);
+            shared.hub.unless_draining(join(closing, sleep(&*shared.hub.runtime, PROBE))).await;
         }));
     }
 
     async fn close_if_silent(&self, link: &Peer, requester: &Requester) {
-        let received = || link.stats().bytes_received;
-        let before = received();
-        let answered = async {
-            // Fails if the link has ended, or too many others wait for an answer already: then wait with them.
-            if link.ping().await.is_err() && link.is_connected() {
-                std::future::pending().await
-            }
-        };
-        let answered = within(&*self.hub.runtime, PROBE, answered).await.is_some();
-        // What the peer sends meanwhile is an answer, too: behind much that is being sent, the probe itself may take longer.
-        if !answered && received() == before && link.is_connected() {
+        // Another request may have closed it.
+        if self.is_silent(link).await && link.is_connected() {
             let user = requester.user();
             tracing::warn!(user, link = %link.id(), "closing a silent link: its user needs what it holds");
             link.disconnect();
         }
+    }
+
+    /// Whether nothing comes from it for [`PROBE`], though it is asked to answer.
+    async fn is_silent(&self, link: &Peer) -> bool {
+        let runtime = &*self.hub.runtime;
+        let received = || link.stats().bytes_received;
+        loop {
+            let (before, since) = (received(), runtime.now());
+            let answered = async {
+                // Fails if the link has ended, or too many others wait for an answer already.
+                while link.ping().await.is_err() && link.is_connected() {
+                    sleep(runtime, RETRY).await;
+                }
+            };
+            let answered = within(runtime, PROBE, answered).await.is_some();
+            // What the peer sends meanwhile is an answer, too: behind much that is being sent, the probe itself may take longer.
+            if answered || received() != before {
+                return false;
+            }
+            if runtime.now().saturating_duration_since(since) < PROBE + LATE {
+                return true;
+            }
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.shared.probing.lock().remove(&self.lacking);
     }
 }

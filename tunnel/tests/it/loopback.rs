@@ -44,6 +44,23 @@ impl Sockets {
         (listener, self.tunnel.local(free(), target).await.unwrap())
     }
 
+    /// Writes until the buffers on the way are full; returns how many bytes they took.
+    async fn fill(&self, stream: &mut TcpStream) -> usize {
+        let moved = || {
+            let all = self.tunnel.connections().into_iter().chain(self.serving.connections());
+            all.map(|connection| connection.to_target + connection.from_target).sum::<u64>()
+        };
+        let (chunk, mut sent) = (vec![7; 1 << 20], 0);
+        loop {
+            let before = moved();
+            match within(FULL, stream.write(&chunk)).await {
+                Some(written) => sent += written.unwrap(),
+                None if moved() == before => return sent,
+                None => {}
+            }
+        }
+    }
+
     async fn pair(&self) -> (TcpStream, TcpStream) {
         let (listener, forward) = self.forward().await;
         let here = open(&forward).await;
@@ -205,10 +222,7 @@ async fn reset_unread(case: Unread) {
         second.shutdown().await.unwrap();
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "{case:?}");
     }
-    let chunk = vec![7; 1 << 20];
-    while let Some(written) = within(FULL, first.write(&chunk)).await {
-        written.unwrap();
-    }
+    sockets.fill(&mut first).await;
     if case.has_ended {
         first.shutdown().await.unwrap();
     }
@@ -225,7 +239,7 @@ async fn reset_unread(case: Unread) {
     second.read_to_end(&mut Vec::new()).await.unwrap_err();
 }
 
-/// If nothing is taken for so long, the buffers on the way are full.
+/// If nothing is taken or moved for so long, the buffers on the way are full.
 const FULL: Duration = Duration::from_millis(500);
 
 /// A socket is asked every 5 s, and what came before the reset is waited for as long.
@@ -248,12 +262,9 @@ async fn a_reset_is_passed_on_to_who_reads_nothing() {
 async fn what_a_client_wrote_before_it_closed_arrives_however_late() {
     let sockets = Sockets::new(Limits::default()).await;
     let (mut here, mut there) = sockets.pair().await;
-    let (chunk, mut sent) = (vec![7; 1 << 20], 0);
-    while let Some(written) = within(FULL, here.write(&chunk)).await {
-        sent += written.unwrap();
-    }
+    let sent = sockets.fill(&mut here).await;
     drop(here);
-    within(Duration::from_secs(11), std::future::pending::<()>()).await;
+    within(Duration::from_secs(1), std::future::pending::<()>()).await;
     let mut read = Vec::new();
     there.read_to_end(&mut read).await.unwrap();
     assert_eq!(read.len(), sent);

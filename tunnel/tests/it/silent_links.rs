@@ -281,7 +281,7 @@ fn nobody_else_takes_a_listener_over() {
     });
 }
 
-/// Nobody knows whether they are the same.
+/// Whether they are the same is unknown.
 #[test]
 fn peers_without_an_identity_take_nothing_over() {
     check(0..3, |world| async move {
@@ -353,5 +353,118 @@ fn a_silent_link_does_not_use_up_its_users_connections() {
         assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
         let refused = remote().await;
         assert!(matches!(refused, Err(ForwardError::Remote { reason: Reason::Busy, .. })), "one at a time");
+    });
+}
+
+/// The address is another user's, and what falls silent for a while holds a connection only.
+#[test]
+fn a_link_that_does_not_hold_the_address_is_not_probed() {
+    check(0..3, |world| async move {
+        let net = Net::new(&world, Anyone, ServerSettings::default()).await;
+        let [alice, bob] = [(); 2].map(|()| generate_keys());
+        net.admitted.admit(alice.public(), "alice");
+        net.admitted.admit(bob.public(), "bob");
+        let other = net.start("bob", &bob).await;
+        other.remote().await.unwrap();
+        let client = net.start("client", &alice).await;
+        let elsewhere = "127.0.0.1:8081".parse().unwrap();
+        client.tunnel.remote(elsewhere, "127.0.0.1:80".parse().unwrap()).await.unwrap();
+        let again = net.start("again", &alice).await;
+        world.partition(&client.host, &net.middlebox);
+        let before = world.elapsed();
+        assert!(is_in_use(again.remote().await));
+        assert!(world.elapsed() - before < SECOND, "nobody is probed");
+    });
+}
+
+#[test]
+fn a_server_that_drains_probes_nobody() {
+    check(0..3, |world| async move {
+        let net = Net::new(&world, Anyone, ServerSettings::default()).await;
+        let keys = generate_keys();
+        net.admitted.admit(keys.public(), "alice");
+        let target: callosum_tunnel::Target = format!("{TARGET}:80").parse().unwrap();
+        let mut listener = listen(&net.target, "0.0.0.0:80").await;
+        let client = net.start("client", &keys).await;
+        client.remote().await.unwrap();
+        let forward = client.tunnel.local(free(), target).await.unwrap();
+        let _here = connect(&client.host, forward.address()).await.unwrap();
+        let _there = listener.accept().await.unwrap();
+        client.host.crash();
+        let again = net.start("again", &keys).await;
+        let serving = net.serving.clone();
+        let draining = async {
+            world.sleep(SECOND).await;
+            net.server.spawn(async move {
+                serving.drain(600 * SECOND).await;
+            });
+        };
+        let is_shut_down = |result: Result<Forward, ForwardError>| {
+            matches!(result, Err(ForwardError::Remote { reason: Reason::ShuttingDown, .. }))
+        };
+        // The first waits for a probe when the drain begins.
+        let (refused, ()) = join(again.remote(), draining).await;
+        assert!(is_shut_down(refused));
+        let _held = listen(&net.server, "127.0.0.1:8080").await;
+        assert!(is_shut_down(again.remote().await));
+        assert!(world.elapsed() < 4 * SECOND, "{:?}", world.elapsed());
+        world.sleep(10 * SECOND).await;
+        assert_eq!(net.serving.connections().len(), 1, "the silent link is not closed");
+    });
+}
+
+/// Waits until so many forwards listen again; panics if one is refused meanwhile.
+async fn all_listen(client: &Program, events: &mut callosum_tunnel::TunnelEvents, forwards: usize) {
+    for _ in 0..forwards {
+        event(events, |event| match event {
+            TunnelEvent::Listening { .. } => Some(()),
+            TunnelEvent::ListenFailed { reason, .. } if reason != Reason::NotConnected => panic!("{reason}"),
+            _ => None,
+        })
+        .await;
+    }
+    assert!(client.connector.peer().is_connected());
+}
+
+/// Neither of the user nor of the server: what is taken over is counted once.
+#[test]
+fn as_many_listeners_as_there_may_be_are_handed_over_without_a_refusal() {
+    check(0..2, |world| async move {
+        let settings = ServerSettings::default().max_listeners(100);
+        let net = Net::new(&world, Anyone, settings).await;
+        let keys = generate_keys();
+        net.admitted.admit(keys.public(), "alice");
+        let client = net.start("client", &keys).await;
+        for port in 8000..8100 {
+            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            client.tunnel.remote(address, "127.0.0.1:80".parse().unwrap()).await.unwrap();
+        }
+        let refused = client.remote().await;
+        assert!(matches!(refused, Err(ForwardError::Remote { reason: Reason::Busy, .. })), "{refused:?}");
+        let mut events = client.tunnel.events();
+        let before = world.elapsed();
+        net.cut(&client);
+        all_listen(&client, &mut events, 100).await;
+        assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
+    });
+}
+
+#[test]
+fn a_silent_link_does_not_use_up_the_listeners_of_the_server() {
+    check(0..3, |world| async move {
+        let net = Net::new(&world, Anyone, ServerSettings::default().max_listeners(1)).await;
+        let keys = generate_keys();
+        net.admitted.admit(keys.public(), "alice");
+        let client = net.start("client", &keys).await;
+        client.tunnel.remote(free(), "127.0.0.1:80".parse().unwrap()).await.unwrap();
+        let mut events = client.tunnel.events();
+        let before = world.elapsed();
+        net.cut(&client);
+        event(&mut events, |event| match event {
+            TunnelEvent::Listening { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+        assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
     });
 }
