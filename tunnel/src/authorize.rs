@@ -105,7 +105,7 @@ impl Permission {
     }
 
     /// Connections that there may be at a time by permissions with this rule's name, whichever peers they are of. One more is
-    /// refused with [`Reason::Busy`](crate::Reason::Busy), and silent connections of the same client are closed, as for
+    /// refused with [`Reason::Busy`](crate::Reason::Busy), and silent Callosum connections of the same user and key are closed, as for
     /// [`max_connections_per_user`](crate::ServerSettings::max_connections_per_user).
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = Some(connections);

@@ -46,7 +46,8 @@ impl ServerSettings {
     }
 
     /// Connections at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy), and silent
-    /// connections of the same client are closed, as for [`max_connections_per_user`](Self::max_connections_per_user). Default 10,000.
+    /// Callosum connections of the same user and key are closed, as for
+    /// [`max_connections_per_user`](Self::max_connections_per_user). Default 10,000.
     ///
     /// One peer can request fewer: the limit on its unfinished calls is twice
     /// [`max_queue`](callosum_runtime::Limits::max_queue) and
@@ -58,8 +59,8 @@ impl ServerSettings {
 
     /// Connections at a time of one user, over all of its Callosum connections, including those that its listeners have
     /// accepted. One more is refused with [`Reason::Busy`](crate::Reason::Busy), and those other Callosum connections of the
-    /// same user and key that hold a share are probed: one on which nothing is received for 5 s is closed, with all that it holds. Peers without
-    /// an identity count as one user, and are not probed. Default 5,000.
+    /// same user and key that hold a share are probed: one on which nothing is received for 5 s is closed, with all that it
+    /// holds. Peers without an identity count as one user, and are not probed. Default 5,000.
     pub fn max_connections_per_user(mut self, connections: u32) -> Self {
         self.max_connections_per_user = connections;
         self
@@ -74,7 +75,8 @@ impl ServerSettings {
     }
 
     /// Listeners at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy), and silent
-    /// connections of the same client are closed, as for [`max_connections_per_user`](Self::max_connections_per_user). Default 1,000.
+    /// Callosum connections of the same user and key are closed, as for
+    /// [`max_connections_per_user`](Self::max_connections_per_user). Default 1,000.
     pub fn max_listeners(mut self, listeners: usize) -> Self {
         self.max_listeners = listeners;
         self
