@@ -72,7 +72,8 @@ pub(super) struct Holdings(Mutex<BTreeMap<Arc<str>, OfUser>>);
 
 #[derive(Default)]
 struct OfUser {
-    held: BTreeMap<(Scarce, PeerId), Holder>,
+    /// By what it is, and the number of the link's peer.
+    held: BTreeMap<(Scarce, u64), Holder>,
     /// A link has given up the last of something.
     freed: Arc<Waiters>,
 }
@@ -87,14 +88,14 @@ struct Holder {
 pub(super) struct Held {
     holdings: Arc<Holdings>,
     user: Arc<str>,
-    what: (Scarce, PeerId),
+    what: (Scarce, u64),
 }
 
 impl Holdings {
     /// Notes that the requester's link holds one of it.
     pub(super) fn hold(self: &Arc<Self>, requester: &Requester, what: Scarce) -> Option<Held> {
         let user = requester.user()?;
-        let (what, mut users) = ((what, requester.peer.id()), self.0.lock());
+        let (what, mut users) = ((what, requester.peer.id().number()), self.0.lock());
         let user = match users.get_key_value(user) {
             Some((user, _)) => user.clone(),
             None => user.into(),
@@ -113,12 +114,13 @@ impl Holdings {
         let mut links = BTreeMap::new();
         let users = self.0.lock();
         let Some(of_user) = users.get(user) else { return links };
-        for ((held, id), holder) in of_user.held.range((what.first(), PeerId(0))..) {
+        for ((held, _), holder) in of_user.held.range((what.first(), 0)..) {
             if !held.has_place_of(what) {
                 break;
             }
-            if held.excludes(what) && *id != requester.peer.id() {
-                links.insert(*id, holder.link.clone());
+            let id = holder.link.id();
+            if held.excludes(what) && id != requester.peer.id() {
+                links.insert(id, holder.link.clone());
             }
         }
         drop(users);
