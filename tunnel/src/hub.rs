@@ -103,7 +103,7 @@ impl Hub {
         let live = Arc::new(Live::new(info, totals, stop, self.events.clone(), measured));
         registry.live.insert(id, live.clone());
         drop(registry);
-        measure::begin(&live);
+        measure::begin(side, &live.totals);
         Ok(Guard { hub: self.clone(), span: span(&live.info), live, outcome: Ok(End::Dropped) })
     }
 
@@ -177,15 +177,16 @@ impl Hub {
 
     /// The output of `future`, or `None` if the hub is closed before.
     pub(crate) async fn unless_over<F: Future>(&self, future: F) -> Option<F::Output> {
-        match select(pin!(self.until_over()), pin!(future)).await {
-            Either::Left(_) => None,
-            Either::Right((output, _)) => Some(output),
-        }
+        self.before(Phase::Over, future).await
     }
 
     /// The output of `future`, or `None` if the hub begins to drain before.
     pub(crate) async fn unless_draining<F: Future>(&self, future: F) -> Option<F::Output> {
-        match select(pin!(self.until_draining()), pin!(future)).await {
+        self.before(Phase::Draining, future).await
+    }
+
+    async fn before<F: Future>(&self, phase: Phase, future: F) -> Option<F::Output> {
+        match select(pin!(self.until(phase)), pin!(future)).await {
             Either::Left(_) => None,
             Either::Right((output, _)) => Some(output),
         }
@@ -249,7 +250,7 @@ impl Drop for Guard {
                 TunnelEvent::Refused { connection, reason }
             }
         };
-        measure::end(live, outcome, duration);
+        measure::end(live.info.side, &live.totals, outcome, duration);
         self.hub.events.send(event);
         let mut registry = self.hub.registry.lock();
         registry.live.remove(&live.info.id);

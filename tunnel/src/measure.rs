@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::connection::Side;
-use crate::live::{Live, Outcome};
 use crate::totals::Counters;
+use crate::{End, Reason};
 
 #[cfg(not(feature = "metrics"))]
 mod recording {
@@ -24,9 +24,9 @@ mod recording {
         pub(crate) fn count(&self, _: bool, _: u64) {}
     }
 
-    pub(crate) fn begin(_: &Live) {}
+    pub(crate) fn begin(_: Side, _: &Counters) {}
 
-    pub(crate) fn end(_: &Live, _: Outcome, _: Duration) {}
+    pub(crate) fn end(_: Side, _: &Counters, _: Result<End, Reason>, _: Duration) {}
 }
 
 #[cfg(feature = "metrics")]
@@ -34,7 +34,6 @@ mod recording {
     use metrics::{Counter, Label, counter, gauge, histogram};
 
     use super::*;
-    use crate::{End, Reason};
 
     /// The byte counters of a connection.
     pub(crate) struct Bytes {
@@ -70,19 +69,19 @@ mod recording {
         ]
     }
 
-    pub(crate) fn begin(live: &Live) {
-        gauge!("callosum_tunnel_connections", labels(live.info.side, &live.totals).iter()).increment(1.0);
+    pub(crate) fn begin(side: Side, counted: &Counters) {
+        gauge!("callosum_tunnel_connections", labels(side, counted).iter()).increment(1.0);
     }
 
-    pub(crate) fn end(live: &Live, outcome: Outcome, duration: Duration) {
-        let mut labels = labels(live.info.side, &live.totals);
+    pub(crate) fn end(side: Side, counted: &Counters, outcome: Result<End, Reason>, duration: Duration) {
+        let mut labels = labels(side, counted);
         gauge!("callosum_tunnel_connections", labels.iter()).decrement(1.0);
         labels.push(Label::new("outcome", name(outcome)));
         counter!("callosum_tunnel_connections_total", labels.iter()).increment(1);
         histogram!("callosum_tunnel_connection_duration_seconds", labels).record(duration);
     }
 
-    fn name(outcome: Outcome) -> &'static str {
+    fn name(outcome: Result<End, Reason>) -> &'static str {
         match outcome {
             Ok(End::Closed) => "closed",
             Ok(End::ResetHere | End::ResetThere) => "reset",

@@ -46,7 +46,7 @@ pub(super) async fn connect(
         return Err(wire::refusal(Reason::Forbidden));
     };
     let mut guard = guard.unless_full(server.settings.max_connections).map_err(|reason| {
-        server.start_closing_silent_links(&requester, Scarce::Connection);
+        server.silent_links.start_closing(&requester, Scarce::Connection);
         wire::refusal(reason)
     })?;
     let by_user = match server.take_connection(&requester) {

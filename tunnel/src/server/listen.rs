@@ -123,7 +123,7 @@ async fn take_over(
     if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
         let _waiting =
             server.wait_for_address(requester).map_err(|reason| refuse(requester, address, reason))?;
-        server.close_silent_links(requester, &scarce).await;
+        server.silent_links.close(requester, &scarce).await;
         bound = bind(server, address).await;
     }
     bound.map(Some).map_err(|error| failed(requester, address, &error))
@@ -173,7 +173,7 @@ impl Listening {
         };
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
         let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else {
-            return server.start_closing_silent_links(&self.requester, Scarce::Connection);
+            return server.silent_links.start_closing(&self.requester, Scarce::Connection);
         };
         let Ok(metadata) = wire::connect(None, source) else { return guard.set(Err(Reason::Failed)) };
         let (opener, method, granted) = (self.opener.clone(), self.method.clone(), self.permission.clone());

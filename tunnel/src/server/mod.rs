@@ -33,7 +33,9 @@ use crate::events::TunnelEvents;
 use crate::hub::Hub;
 use crate::totals::Totals;
 use crate::{Authorizer, wire};
+use held::Holdings;
 use shared::Shared;
+use silent::SilentLinks;
 
 /// Rights about which an authorizer is asked again at the same time.
 const CHECKS_AT_ONCE: usize = 64;
@@ -57,7 +59,7 @@ impl TunnelServer {
         authorizer: impl Authorizer,
         settings: ServerSettings,
     ) -> (Self, TunnelDriver) {
-        let hub = Hub::new(runtime.clone());
+        let (hub, holdings) = (Hub::new(runtime.clone()), Arc::<Holdings>::default());
         let shared = Arc::new(Shared {
             hub: hub.clone(),
             authorizer: Box::new(authorizer),
@@ -68,9 +70,9 @@ impl TunnelServer {
             listeners: Arc::default(),
             all_listeners: Arc::default(),
             waiting: Arc::default(),
-            holdings: Arc::default(),
+            silent_links: SilentLinks::new(hub.clone(), holdings.clone()),
+            holdings,
             changes: AtomicU64::new(0),
-            probing: Default::default(),
         });
         // Subscribe now, so that a change before the first poll of the driver is not missed.
         let changes = shared.authorizer.changes(&hub.runtime);

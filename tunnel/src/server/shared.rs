@@ -10,7 +10,7 @@ use super::counts::{Counted, Counts};
 use super::grants::{Given, Grants};
 use super::held::{Held, Holdings, Scarce};
 use super::settings::ServerSettings;
-use super::silent::Probing;
+use super::silent::SilentLinks;
 use crate::hub::Hub;
 use crate::time::within;
 use crate::{Authorizer, End, Permission, Reason, Requester};
@@ -36,8 +36,7 @@ pub(super) struct Shared {
     pub(super) holdings: Arc<Holdings>,
     /// The number of changes of the rules so far.
     pub(super) changes: AtomicU64,
-    /// Callers that were refused for a limit not long ago.
-    pub(super) probing: Probing,
+    pub(super) silent_links: Arc<SilentLinks>,
 }
 
 /// A share of limits, until this is dropped.
@@ -96,7 +95,7 @@ impl Shared {
         match count() {
             Ok(_counted) => Ok(Share { _counted, _held: self.holdings.hold(requester, what) }),
             Err(reason) => {
-                self.start_closing_silent_links(requester, what);
+                self.silent_links.start_closing(requester, what);
                 Err(reason)
             }
         }

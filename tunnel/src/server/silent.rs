@@ -18,9 +18,9 @@ use callosum_runtime::auth::CurvePublicKey;
 use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 
-use super::held::Scarce;
-use super::shared::Shared;
+use super::held::{Holdings, Scarce};
 use crate::Requester;
+use crate::hub::Hub;
 use crate::time::{sleep, within};
 
 /// How long a link that is probed may be silent. Several round trips of the slowest networks (a satellite's is 0.6 s), and a fraction of
@@ -36,20 +36,30 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long the handlers of a closed link may take to give up what they hold.
 const FREED: Duration = Duration::from_secs(2);
 
-/// Callers that lacked something not long ago: user, key, and what it was.
-pub(super) type Probing = Mutex<BTreeSet<Lacking>>;
-
+/// A caller that lacked something: user, key, and what it was.
 type Lacking = (String, Option<CurvePublicKey>, Scarce);
 
-/// An entry in [`Probing`], until this is dropped.
+/// Finds links that have fallen silent, and closes them.
+pub(super) struct SilentLinks {
+    hub: Arc<Hub>,
+    holdings: Arc<Holdings>,
+    /// Callers that were refused for a limit not long ago.
+    probing: Mutex<BTreeSet<Lacking>>,
+}
+
+/// An entry in [`SilentLinks::probing`], until this is dropped.
 struct Entry {
-    shared: Arc<Shared>,
+    links: Arc<SilentLinks>,
     lacking: Lacking,
 }
 
-impl Shared {
+impl SilentLinks {
+    pub(super) fn new(hub: Arc<Hub>, holdings: Arc<Holdings>) -> Arc<Self> {
+        Arc::new(Self { hub, holdings, probing: Mutex::default() })
+    }
+
     /// Closes those of the requester's other links that hold this and stay silent for [`PROBE`], and waits until it is free.
-    pub(super) async fn close_silent_links(&self, requester: &Requester, what: &Scarce) {
+    pub(super) async fn close(&self, requester: &Requester, what: &Scarce) {
         let links = self.holdings.other_links(requester, what);
         let closing = links.values().map(async |link| {
             self.close_if_silent(link, requester).await;
@@ -61,7 +71,7 @@ impl Shared {
 
     /// The same in the background, once in [`PROBE`] for each caller and what it lacks: a flood of requests over a limit is not one of
     /// probes.
-    pub(super) fn start_closing_silent_links(self: &Arc<Self>, requester: &Requester, what: Scarce) {
+    pub(super) fn start_closing(self: &Arc<Self>, requester: &Requester, what: Scarce) {
         let Some(user) = requester.user() else { return };
         if self.hub.is_draining() {
             return;
@@ -70,11 +80,11 @@ impl Shared {
         if !self.probing.lock().insert(lacking.clone()) {
             return;
         }
-        let (entry, requester) = (Entry { shared: self.clone(), lacking }, requester.clone());
+        let (entry, requester) = (Entry { links: self.clone(), lacking }, requester.clone());
         self.hub.runtime.spawn(Box::pin(async move {
-            let Entry { shared, lacking: (_, _, what) } = &entry;
-            let closing = shared.close_silent_links(&requester, what);
-            shared.hub.unless_draining(join(closing, sleep(&*shared.hub.runtime, PROBE))).await;
+            let Entry { links, lacking: (_, _, what) } = &entry;
+            let closing = links.close(&requester, what);
+            links.hub.unless_draining(join(closing, sleep(&*links.hub.runtime, PROBE))).await;
         }));
     }
 
@@ -113,6 +123,6 @@ impl Shared {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.shared.probing.lock().remove(&self.lacking);
+        self.links.probing.lock().remove(&self.lacking);
     }
 }

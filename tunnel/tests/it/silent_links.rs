@@ -9,8 +9,8 @@ use callosum_runtime::rt::{BoxSocket, Runtime};
 use callosum_runtime::{Binder, Builder, Connector};
 use callosum_testkit::world::{Host, Link, World, check};
 use callosum_tunnel::{
-    Authorizer, Forward, ForwardError, Reason, ServerSettings, Tunnel, TunnelEvent, TunnelServer,
-    TunnelSettings,
+    Authorizer, Forward, ForwardError, Reason, ServerSettings, Tunnel, TunnelEvent, TunnelEvents,
+    TunnelServer, TunnelSettings,
 };
 use futures_util::future::{join, pending, select};
 use futures_util::io::copy;
@@ -71,6 +71,13 @@ impl Net {
         Self { world, server, middlebox, target, deaf, admitted, keys, serving, _binder }
     }
 
+    /// New keys, which are admitted as this user's.
+    fn admit(&self, user: &str) -> CurveKeyPair {
+        let keys = generate_keys();
+        self.admitted.admit(keys.public(), user);
+        keys
+    }
+
     /// A program on a host of its own.
     async fn start(&self, name: &str, keys: &CurveKeyPair) -> Program {
         self.start_on(self.world.host(name), keys).await
@@ -121,18 +128,47 @@ impl Program {
     async fn remote(&self) -> Result<Forward, ForwardError> {
         self.tunnel.remote("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:80".parse().unwrap()).await
     }
+
+    /// A forward of each of these ports.
+    async fn remote_of(&self, ports: std::ops::Range<u16>) {
+        for port in ports {
+            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            self.tunnel.remote(address, "127.0.0.1:80".parse().unwrap()).await.unwrap();
+        }
+    }
 }
 
 fn is_in_use(result: Result<Forward, ForwardError>) -> bool {
     matches!(result, Err(ForwardError::Remote { reason: Reason::AddressInUse, .. }))
 }
 
+/// Waits until a forward listens again.
+async fn listening(events: &mut TunnelEvents) {
+    event(events, |event| match event {
+        TunnelEvent::Listening { .. } => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+/// Waits until so many forwards listen again; panics if one is refused meanwhile.
+async fn all_listen(client: &Program, events: &mut TunnelEvents, forwards: usize) {
+    for _ in 0..forwards {
+        event(events, |event| match event {
+            TunnelEvent::Listening { .. } => Some(()),
+            TunnelEvent::ListenFailed { reason, .. } if reason != Reason::NotConnected => panic!("{reason}"),
+            _ => None,
+        })
+        .await;
+    }
+    assert!(client.connector.peer().is_connected());
+}
+
 #[test]
 fn a_listener_is_handed_over_to_the_new_link() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let client = net.start("client", &keys).await;
         let mut listener = listen(&client.host, "127.0.0.1:80").await;
         let forward = client.remote().await.unwrap();
@@ -140,11 +176,7 @@ fn a_listener_is_handed_over_to_the_new_link() {
             let mut events = client.tunnel.events();
             let before = world.elapsed();
             net.cut(&client);
-            event(&mut events, |event| match event {
-                TunnelEvent::Listening { .. } => Some(()),
-                _ => None,
-            })
-            .await;
+            listening(&mut events).await;
             let took = world.elapsed() - before;
             assert!(took < 10 * SECOND, "{took:?}");
             let mut there = connect(&net.server, forward.address()).await.unwrap();
@@ -160,8 +192,7 @@ fn a_listener_is_handed_over_to_the_new_link() {
 fn a_program_that_is_started_again_takes_its_listener_over() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let client = net.start("client", &keys).await;
         client.remote().await.unwrap();
         client.host.crash();
@@ -177,26 +208,13 @@ fn a_program_that_is_started_again_takes_its_listener_over() {
 fn many_listeners_are_handed_over_at_once() {
     check(0..2, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let client = net.start("client", &keys).await;
-        for port in 8000..8050 {
-            let address = format!("127.0.0.1:{port}").parse().unwrap();
-            client.tunnel.remote(address, "127.0.0.1:80".parse().unwrap()).await.unwrap();
-        }
+        client.remote_of(8000..8050).await;
         let mut events = client.tunnel.events();
         let before = world.elapsed();
         net.cut(&client);
-        for _ in 8000..8050 {
-            event(&mut events, |event| match event {
-                TunnelEvent::Listening { .. } => Some(()),
-                TunnelEvent::ListenFailed { reason, .. } if reason != Reason::NotConnected => {
-                    panic!("{reason}")
-                }
-                _ => None,
-            })
-            .await;
-        }
+        all_listen(&client, &mut events, 50).await;
         assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
     });
 }
@@ -205,8 +223,7 @@ fn many_listeners_are_handed_over_at_once() {
 fn clients_of_one_user_do_not_take_a_listener_from_each_other() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let (first, second) = (net.start("first", &keys).await, net.start("second", &keys).await);
         let _forward = first.remote().await.unwrap();
         let mut events = first.tunnel.events();
@@ -239,8 +256,7 @@ fn clients_of_one_user_do_not_take_a_listener_from_each_other() {
 fn what_sends_something_is_not_silent() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let (first, second) = (net.start("first", &keys).await, net.start("second", &keys).await);
         let forward = first.remote().await.unwrap();
         let mut listener = listen(&first.host, "127.0.0.1:80").await;
@@ -265,10 +281,7 @@ fn what_sends_something_is_not_silent() {
 fn nobody_else_takes_a_listener_over() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let [alice, same_user, bob] = [(); 3].map(|()| generate_keys());
-        net.admitted.admit(alice.public(), "alice");
-        net.admitted.admit(same_user.public(), "alice");
-        net.admitted.admit(bob.public(), "bob");
+        let [alice, same_user, bob] = ["alice", "alice", "bob"].map(|user| net.admit(user));
         let client = net.start("client", &alice).await;
         client.remote().await.unwrap();
         let others = [net.start("other", &same_user).await, net.start("bob", &bob).await];
@@ -314,8 +327,7 @@ fn a_silent_link_does_not_use_up_its_users_connections() {
         let net = Net::new(&world, rules, settings).await;
         let mut listener = listen(&net.target, "0.0.0.0:80").await;
         for user in ["alice", "bob"] {
-            let keys = generate_keys();
-            net.admitted.admit(keys.public(), user);
+            let keys = net.admit(user);
             let client = net.start(user, &keys).await;
             let target: callosum_tunnel::Target = format!("{TARGET}:80").parse().unwrap();
             let forward = client.tunnel.local(free(), target).await.unwrap();
@@ -337,19 +349,14 @@ fn a_silent_link_does_not_use_up_its_users_connections() {
             assert_eq!(of_user.count(), 1);
         }
         // A listener counts, too.
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "bob");
+        let keys = net.admit("bob");
         let client = net.start("listening", &keys).await;
         let remote = async || client.tunnel.remote(free(), "127.0.0.1:80".parse().unwrap()).await;
         remote().await.unwrap();
         net.cut(&client);
         let mut events = client.tunnel.events();
         let before = world.elapsed();
-        event(&mut events, |event| match event {
-            TunnelEvent::Listening { .. } => Some(()),
-            _ => None,
-        })
-        .await;
+        listening(&mut events).await;
         assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
         let refused = remote().await;
         assert!(matches!(refused, Err(ForwardError::Remote { reason: Reason::Busy, .. })), "one at a time");
@@ -361,9 +368,7 @@ fn a_silent_link_does_not_use_up_its_users_connections() {
 fn a_link_that_does_not_hold_the_address_is_not_probed() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let [alice, bob] = [(); 2].map(|()| generate_keys());
-        net.admitted.admit(alice.public(), "alice");
-        net.admitted.admit(bob.public(), "bob");
+        let [alice, bob] = ["alice", "bob"].map(|user| net.admit(user));
         let other = net.start("bob", &bob).await;
         other.remote().await.unwrap();
         let client = net.start("client", &alice).await;
@@ -381,8 +386,7 @@ fn a_link_that_does_not_hold_the_address_is_not_probed() {
 fn a_server_that_drains_probes_nobody() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default()).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let target: callosum_tunnel::Target = format!("{TARGET}:80").parse().unwrap();
         let mut listener = listen(&net.target, "0.0.0.0:80").await;
         let client = net.start("client", &keys).await;
@@ -413,32 +417,15 @@ fn a_server_that_drains_probes_nobody() {
     });
 }
 
-/// Waits until so many forwards listen again; panics if one is refused meanwhile.
-async fn all_listen(client: &Program, events: &mut callosum_tunnel::TunnelEvents, forwards: usize) {
-    for _ in 0..forwards {
-        event(events, |event| match event {
-            TunnelEvent::Listening { .. } => Some(()),
-            TunnelEvent::ListenFailed { reason, .. } if reason != Reason::NotConnected => panic!("{reason}"),
-            _ => None,
-        })
-        .await;
-    }
-    assert!(client.connector.peer().is_connected());
-}
-
 /// Neither of the user nor of the server: what is taken over is counted once.
 #[test]
 fn as_many_listeners_as_there_may_be_are_handed_over_without_a_refusal() {
     check(0..2, |world| async move {
         let settings = ServerSettings::default().max_listeners(100);
         let net = Net::new(&world, Anyone, settings).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let client = net.start("client", &keys).await;
-        for port in 8000..8100 {
-            let address = format!("127.0.0.1:{port}").parse().unwrap();
-            client.tunnel.remote(address, "127.0.0.1:80".parse().unwrap()).await.unwrap();
-        }
+        client.remote_of(8000..8100).await;
         let refused = client.remote().await;
         assert!(matches!(refused, Err(ForwardError::Remote { reason: Reason::Busy, .. })), "{refused:?}");
         let mut events = client.tunnel.events();
@@ -453,18 +440,13 @@ fn as_many_listeners_as_there_may_be_are_handed_over_without_a_refusal() {
 fn a_silent_link_does_not_use_up_the_listeners_of_the_server() {
     check(0..3, |world| async move {
         let net = Net::new(&world, Anyone, ServerSettings::default().max_listeners(1)).await;
-        let keys = generate_keys();
-        net.admitted.admit(keys.public(), "alice");
+        let keys = net.admit("alice");
         let client = net.start("client", &keys).await;
         client.tunnel.remote(free(), "127.0.0.1:80".parse().unwrap()).await.unwrap();
         let mut events = client.tunnel.events();
         let before = world.elapsed();
         net.cut(&client);
-        event(&mut events, |event| match event {
-            TunnelEvent::Listening { .. } => Some(()),
-            _ => None,
-        })
-        .await;
+        listening(&mut events).await;
         assert!(world.elapsed() - before < 10 * SECOND, "{:?}", world.elapsed() - before);
     });
 }
